@@ -1,0 +1,189 @@
+"""The command line: one command, ``unroll``, whose heavy imports wait until they are needed.
+
+Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n stopped by
+signal n with the state saved. Tracebacks only with --debug.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from unroll.errors import UnrollError
+
+app = typer.Typer(
+    help="Recurrent networks as pipelines that run by themselves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+models_app = typer.Typer(help="The registered models and the decisions on them.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+Project = Literal["sentiment", "language-model"]
+"""How a project is spelled on the command line; in settings it is ``language_model``."""
+
+_debug = False
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    from flows.logs import set_up_logs
+
+    set_up_logs(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
+
+
+@app.command()
+def run(
+    project: Annotated[Literal["sentiment", "language-model", "all"], typer.Argument(help="What to train.")],
+    config: Annotated[str, typer.Option("--config", "-c", help="Preset name or YAML file.")] = "sample",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="section.key=value; repeatable.", metavar="KEY=VALUE")
+    ] = None,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", help="Run this stage and those after it anew.", metavar="STAGE")
+    ] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the run's summary as JSON.")] = None,
+) -> None:
+    """Download, validate, encode, train, evaluate, register: the whole flow."""
+    from flows.commands.run import run_projects
+
+    projects = ["sentiment", "language_model"] if project == "all" else [project.replace("-", "_")]
+    run_projects(projects, config, settings or [], from_stage, summary)
+
+
+@app.command()
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
+    input_path: Annotated[
+        Path | None, typer.Option("--input", "-i", help="CSV, JSON lines or Parquet with a text column.")
+    ] = None,
+    output_path: Annotated[Path | None, typer.Option("--output", "-o", help="Same kinds; by its ending.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    model: Annotated[
+        str | None, typer.Option(help="Version number, alias, or name/version; the champion by default.")
+    ] = None,
+) -> None:
+    """Labels and probabilities by the champion."""
+    from flows.commands.use import predict_file, predict_texts
+
+    if (input_path is None) == (not texts):
+        raise typer.BadParameter("give either texts or --input FILE.")
+    if input_path is not None and output_path is None:
+        raise typer.BadParameter("--input needs --output FILE.")
+    if input_path is not None and output_path is not None:
+        predict_file(input_path, output_path, text_column, model)
+    else:
+        predict_texts(texts or [], model)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to go on from.")],
+    length: Annotated[int, typer.Option(help="Characters to make.")] = 500,
+    temperature: Annotated[float, typer.Option(help="Below 1 more predictable, above 1 more random.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Keep the k likeliest characters; 0 keeps all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Keep the likeliest up to this probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Drop those below this share of the likeliest.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 1,
+    stop: Annotated[list[str] | None, typer.Option(help="End after this string; repeatable.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Texts to make.")] = 1,
+    model: Annotated[
+        str | None, typer.Option(help="Version number, alias, or name/version; the champion by default.")
+    ] = None,
+) -> None:
+    """Text by the champion, as it is made."""
+    from flows.commands.use import generate_texts
+
+    options: dict[str, Any] = {
+        "length": length,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "seed": seed,
+        "stop": tuple(stop or ()),
+    }
+    generate_texts(prompt, count, model, options)
+
+
+@models_app.command("list")
+def list_models(
+    name: Annotated[str | None, typer.Argument(help="Registered model; all by default.")] = None,
+) -> None:
+    """Every version with its decision."""
+    from flows.commands.models import list_versions
+
+    list_versions(name)
+
+
+@models_app.command("show")
+def show_model(
+    version: Annotated[str, typer.Argument(help="name, name/version or name@alias; the champion by default.")],
+) -> None:
+    """One version: metrics, decision and evidence."""
+    from flows.commands.models import show_version
+
+    show_version(version)
+
+
+@app.command()
+def ui(
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the pages in a browser.")] = True,
+    mlflow_port: Annotated[int, typer.Option(help="0 takes a free port.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="0 takes a free port.")] = 4200,
+) -> None:
+    """The MLflow and Prefect pages on the embedded stores, until Ctrl-C."""
+    from flows.commands.ui import show_pages
+
+    show_pages(open_browser, mlflow_port, prefect_port)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has and what is misconfigured."""
+    from flows.commands.doctor import examine
+
+    raise typer.Exit(examine())
+
+
+@app.command()
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Drop every artifact, needed or not.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped.")] = False,
+) -> None:
+    """Drop artifacts that no kept run needs, and what killed runs left."""
+    from flows.commands.clean import clean_store
+
+    clean_store(everything, dry_run)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend end in one message and their exit code."""
+    # idle threads that spin make a shared machine several times slower; torch reads this when it is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except UnrollError as error:
+        if _debug:
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

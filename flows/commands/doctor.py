@@ -1,0 +1,96 @@
+"""``unroll doctor``: what this machine has, and what would go wrong."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.embedded import workplace
+from unroll.errors import UnrollError
+
+Check = tuple[str, str, str]
+"""Verdict (ok, note or problem), what was looked at, what was found."""
+
+SMALLEST_DISK_MIB = 2048
+PACKAGES = ("torch", "prefect", "fastapi", "mlflow", "datasets", "pandas", "tokenizers")
+
+
+def examine() -> int:
+    """Print every check; return 1 where there is a problem, else 0."""
+    table = Table()
+    for heading in ("", "what", "found"):
+        table.add_column(heading, overflow="fold")
+    checks = [*_machine(), *_packages(), *_places(), *_servers()]
+    for verdict, what, found in checks:
+        style = {"ok": "green", "note": "yellow", "problem": "bold red"}[verdict]
+        table.add_row(f"[{style}]{verdict}[/]", what, found)
+    Console().print(table)
+    return int(any(verdict == "problem" for verdict, _, _ in checks))
+
+
+def _machine() -> Iterator[Check]:
+    import torch
+
+    yield "ok", "Python", platform.python_version()
+    yield "ok", "processor", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        yield "ok", "GPU", names
+    else:
+        yield "note", "GPU", "none; training.device=auto trains on the CPU"
+
+
+def _packages() -> Iterator[Check]:
+    for name in PACKAGES:
+        try:
+            yield "ok", name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield "problem", name, "not installed; run 'make setup'"
+    major, minor = (int(part) for part in metadata.version("fastapi").split(".")[:2])
+    if (major, minor) >= (0, 151):
+        yield "problem", "fastapi", "Prefect 3.8 fails with 0.151 and later; install with -c constraints.txt"
+
+
+def _places() -> Iterator[Check]:
+    place = workplace()
+    parent = place.root if place.root.exists() else place.root.parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+        yield "ok", "working folder", f"{place.root}, writable"
+    except OSError as error:
+        yield "problem", "working folder", f"{place.root}: {error.strerror}; name another in UNROLL_HOME"
+    free = shutil.disk_usage(parent).free // 2**20
+    verdict = "ok" if free > SMALLEST_DISK_MIB else "problem"
+    yield verdict, "free disk", f"{free:,} MiB" + ("" if verdict == "ok" else f", expected {SMALLEST_DISK_MIB}")
+    mirror = os.environ.get("UNROLL_MIRROR")
+    if not mirror:
+        yield "note", "UNROLL_MIRROR", "not set; public corpora come from the network"
+    elif not Path(mirror).is_dir():
+        yield "problem", "UNROLL_MIRROR", f"{mirror} is no folder"
+    else:
+        there = [name for name in ("imdb", "gutenberg") if (Path(mirror) / name).is_dir()]
+        yield ("ok" if there else "problem"), "UNROLL_MIRROR", f"{mirror}: {', '.join(there) or 'no corpus in it'}"
+
+
+def _servers() -> Iterator[Check]:
+    import httpx
+
+    for variable, path in (("PREFECT_API_URL", "/health"), ("MLFLOW_TRACKING_URI", "/health")):
+        url = os.environ.get(variable, "")
+        if not url.startswith("http"):
+            yield "ok", variable, url or "not set: embedded, below the working folder"
+            continue
+        try:
+            httpx.get(url.rstrip("/") + path, timeout=5).raise_for_status()
+            yield "ok", variable, f"{url} answers"
+        except (httpx.HTTPError, UnrollError) as error:
+            yield "problem", variable, f"{url} does not answer: {error}"

@@ -1,0 +1,60 @@
+"""The order of the stages, the same for both projects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import mlflow
+from prefect.runtime import flow_run
+
+from flows.embedded import workplace
+from tasks.download import download
+from tasks.encode import encode
+from tasks.evaluate import evaluate
+from tasks.register import register
+from tasks.report import report
+from tasks.stage import StageContext
+from tasks.tracking import open_run, sweep_dead_runs
+from tasks.train import train
+from tasks.validate import validate
+from unroll.config import AnyConfig, config_digest
+from unroll.data.sources import source_fingerprint
+from unroll.stages import mirror_folder
+from unroll.store import source_digests
+
+
+def run_stages(config: AnyConfig, preset: str, from_stage: str | None) -> dict[str, Any]:
+    """Download, validate, encode, train, evaluate, register; returns the run's summary.
+
+    One MLflow run holds what one config, data and code make, however often the flow is killed or repeated.
+    """
+    run_key = make_run_key(config)
+    sweep_dead_runs(except_key=run_key)
+    tags = {"unroll.preset": preset, "prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_url": _page()}
+    with open_run(config, run_key, tags) as run:
+        context = StageContext(str(workplace().store), mlflow.get_tracking_uri(), run.run_id, from_stage)
+        context.check()
+
+        corpus = download(config, context)
+        data_report = validate(config, context, corpus)
+        encoded = encode(config, context, corpus)
+        model = train(config, context, encoded)
+        evaluation = evaluate(config, context, corpus, encoded, model)
+        version = register(config, context, corpus, model, evaluation)
+
+        results = (corpus, data_report, encoded, model, evaluation, version)
+        summary: dict[str, Any] = report(config, context, str(flow_run.id), {stage.name: stage for stage in results})
+        return summary
+
+
+def make_run_key(config: AnyConfig) -> str:
+    """SHA-256 (hex) over the settings, the outside data and the code: what one MLflow run stands for."""
+    code = source_digests(["unroll.stages", "unroll.evaluation.gate", "unroll.data.validation", "unroll.training.fit"])
+    parts = [config_digest(config), source_fingerprint(config.data, mirror_folder()), code]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _page() -> str:
+    return str(flow_run.ui_url or "")

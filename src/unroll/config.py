@@ -1,0 +1,377 @@
+"""Every setting of both projects: its type, bounds and unit, and how a YAML preset and overrides become one frozen value.
+
+A preset (``configs/<project>/<name>.yaml``) is one reproducible run. Models forbid unknown names, so a typo is an
+error that names the nearest setting; all problems of a config are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unroll.errors import ConfigError
+
+ProjectName = Literal["sentiment", "language_model"]
+Cell = Literal["rnn_tanh", "rnn_relu", "lstm", "gru"]
+Pooling = Literal["last", "mean", "max"]
+Fraction = Annotated[float, Field(gt=0.0, lt=0.5)]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+
+
+class Section(BaseModel):
+    """A frozen group of settings; attribute docstrings become the descriptions in Prefect's form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class SentimentDataConfig(Section):
+    """Where reviews come from and how they are split."""
+
+    source: str = "sample"
+    """`sample` (made here), `imdb`, or a path to CSV, Parquet, JSON lines or a folder that `datasets` loads."""
+    test_source: str | None = None
+    """A path to the test split; without it `test_fraction` of `source` is held out (IMDb brings its own)."""
+    text_column: str = "text"
+    """Column that holds the text."""
+    label_column: str = "label"
+    """Column that holds the class, as integers or names."""
+    validation_fraction: Fraction = 0.1
+    """Share of the training rows held out for choosing, seeded and stratified."""
+    test_fraction: Fraction = 0.1
+    """Share of the rows held out for testing where the source brings no test split."""
+    sample_size: int = Field(6_000, ge=200, le=5_000_000)
+    """Reviews that `source: sample` makes."""
+
+
+class TextDataConfig(Section):
+    """Where the running text comes from and how it is cut."""
+
+    source: str = "sample"
+    """`sample` (made here), `gutenberg` (see `ebook`), or a path to a plain text file."""
+    test_source: str | None = None
+    """A path to the test text; without it the last `test_fraction` of `source` is held out."""
+    ebook: int = Field(1268, ge=1)
+    """Project Gutenberg number; 1268 is The Mysterious Island."""
+    validation_fraction: Fraction = 0.05
+    """Share of the characters, just before the test part, held out for choosing."""
+    test_fraction: Fraction = 0.1
+    """Share of the characters, at the end, held out for testing."""
+    sample_size: int = Field(500_000, ge=20_000, le=5_000_000_000)
+    """Characters that `source: sample` makes."""
+
+
+class WordEncodingConfig(Section):
+    """How a review becomes token ids."""
+
+    tokenizer: Literal["book", "word", "subword"] = "word"
+    """`book`: the chapter's; `word`: words and punctuation; `subword`: byte-pair pieces of words."""
+    vocab_size: int | None = Field(30_000, ge=3)
+    """Most ids in the vocabulary, `<pad>` and `<unk>` counted; null keeps every token."""
+    min_count: int = Field(1, ge=1)
+    """Occurrences in the training split below which a token is left out."""
+    max_length: int | None = Field(400, ge=2)
+    """Most tokens kept of a text: the first and the last half of this number; null keeps all."""
+
+
+class CharEncodingConfig(Section):
+    """How running text becomes character ids."""
+
+    tokenizer: Literal["char"] = "char"
+    """One id per character."""
+    vocab_size: int | None = Field(None, ge=3)
+    """Most ids in the vocabulary, `<pad>` and `<unk>` counted; null keeps every character."""
+    min_count: int = Field(1, ge=1)
+    """Occurrences in the training split below which a character is left out."""
+
+
+class RecurrentConfig(Section):
+    """What both models share: an embedding and a stack of recurrent layers."""
+
+    embedding_dim: int = Field(100, ge=1, le=8192)
+    """Width of the embedding."""
+    cell: Cell = "lstm"
+    """Recurrent cell."""
+    hidden_size: int = Field(128, ge=1, le=8192)
+    """Units of each layer and direction."""
+    num_layers: int = Field(1, ge=1, le=16)
+    """Recurrent layers, each reading the one below."""
+    dropout: Probability = 0.0
+    """Dropout between layers and before the output layer."""
+    embedding_dropout: Probability = 0.0
+    """Dropout on the embedded tokens."""
+
+
+class SentimentModelConfig(RecurrentConfig):
+    """The many-to-one model."""
+
+    bidirectional: bool = True
+    """A second stack reads each text from its own last token to its first."""
+    pooling: tuple[Pooling, ...] = Field(("mean", "max"), min_length=1)
+    """How a sequence of states becomes one vector; several are concatenated."""
+    head_size: int | None = Field(None, ge=1)
+    """Units of a ReLU layer between pooling and the logits; null leaves it out."""
+    word_dropout: Probability = 0.0
+    """Share of tokens replaced by `<unk>` while training."""
+
+
+class CharModelConfig(RecurrentConfig):
+    """The many-to-many model."""
+
+    bidirectional: Literal[False] = False
+    """A language model reads forward only."""
+    tie_weights: bool = False
+    """The output layer shares the embedding's matrix (needs embedding_dim = hidden_size)."""
+
+    @model_validator(mode="after")
+    def _tied_sizes_agree(self) -> CharModelConfig:
+        if self.tie_weights and self.embedding_dim != self.hidden_size:
+            raise ValueError(
+                f"tie_weights needs embedding_dim = hidden_size, got {self.embedding_dim} and {self.hidden_size}"
+            )
+        return self
+
+
+class TrainingConfig(Section):
+    """The training loop. A step is one optimizer update; an epoch is one pass over the training split."""
+
+    epochs: int = Field(3, ge=1, le=100_000)
+    """Passes over the training split."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer updates after which training ends, if before the last epoch."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Minutes of training, restarts counted in. A schedule that would not end in time is annealed by the clock."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    """SGD uses Nesterov momentum `betas[0]`."""
+    learning_rate: float = Field(3e-3, gt=0, le=10)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.0, ge=0, le=10)
+    """Decay of weight matrices (biases are left alone): decoupled for `adamw`, in the gradient for the others."""
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    """Decay rates of Adam's moments."""
+    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
+    """Course of the learning rate over the run."""
+    warmup_fraction: float = Field(0.2, ge=0, lt=1)
+    """Share of the run in which `cosine` and `one_cycle` rise to the peak."""
+    batch_size: int = Field(64, ge=1, le=65_536)
+    """Texts in a batch, or parallel streams of a language model."""
+    clip: Literal["norm", "value", "none"] = "norm"
+    """Gradient clipping: by the norm over all parameters, by the value of each entry, or none."""
+    max_gradient_norm: float = Field(1.0, gt=0)
+    """Threshold of `clip: norm`."""
+    max_gradient_value: float = Field(0.5, gt=0)
+    """Threshold of `clip: value`."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of forward and backward passes; weights stay float32. float16 scales the loss and needs a GPU."""
+    device: str = "auto"
+    """`auto` takes a GPU where there is one; or any name that torch.device takes."""
+    processes: int = Field(1, ge=1, le=1)
+    """Training processes. One; data-parallel training is not built yet."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations without a better validation score after which training stops early."""
+    evaluations_per_epoch: int = Field(1, ge=1, le=1000)
+    """Looks at the validation split in each epoch, evenly spaced."""
+    checkpoint_seconds: float = Field(20.0, gt=0)
+    """Seconds between checkpoints; one is also written at each evaluation."""
+    max_bad_steps: int = Field(5, ge=1)
+    """Steps in a row with a non-finite loss or gradient before rolling back at half the learning rate."""
+    max_rollbacks: int = Field(4, ge=0)
+    """Roll-backs before training gives up."""
+    log_every: int = Field(20, ge=1)
+    """Steps between two points of the training curves."""
+
+
+class LanguageModelTrainingConfig(TrainingConfig):
+    """The training loop over parallel streams."""
+
+    window: int = Field(100, ge=1, le=100_000)
+    """Steps of truncated back-propagation through time."""
+
+
+class EvaluationConfig(Section):
+    """How the test split is scored."""
+
+    bootstrap_samples: int = Field(1_000, ge=100, le=100_000)
+    """Resamples behind each interval."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Coverage of the intervals."""
+    rival: bool = True
+    """Train and score the cheap rival on the same split."""
+    sample_prompt: str = Field("The ", min_length=1)
+    """Prompt of the passages generated while and after training a language model."""
+    sample_length: int = Field(500, ge=1)
+    """Characters of such a passage."""
+
+
+class GateConfig(Section):
+    """When a new version becomes champion."""
+
+    alpha: float = Field(0.05, gt=0, lt=1)
+    """Level of the one-sided paired test against the champion on the same test items."""
+    minimum_gain: float = Field(0.0, ge=0)
+    """Least gain over the champion: accuracy as a fraction, or bits per character."""
+    floor: float | None = None
+    """Worst accuracy (or bits per character) with which a first version may become champion."""
+
+
+class RegistryConfig(Section):
+    """Where versions are registered."""
+
+    name: str | None = Field(None, min_length=1, pattern=r"^[^/:]+$")
+    """Registered model's name; null takes `unroll-<project>`."""
+    gate: GateConfig = GateConfig()
+    """When a new version becomes champion."""
+
+
+class ProjectConfig(Section):
+    """What both projects share."""
+
+    seed: int = Field(1, ge=0, lt=2**31)
+    """Fixes splits, weights, order, dropout and sampling."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    registry: RegistryConfig = RegistryConfig()
+
+
+class SentimentConfig(ProjectConfig):
+    """One run of the sentiment project."""
+
+    project: Literal["sentiment"] = "sentiment"
+    data: SentimentDataConfig = SentimentDataConfig()
+    encoding: WordEncodingConfig = WordEncodingConfig()
+    model: SentimentModelConfig = SentimentModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class LanguageModelConfig(ProjectConfig):
+    """One run of the language-model project."""
+
+    project: Literal["language_model"] = "language_model"
+    data: TextDataConfig = TextDataConfig()
+    encoding: CharEncodingConfig = CharEncodingConfig()
+    model: CharModelConfig = CharModelConfig()
+    training: LanguageModelTrainingConfig = LanguageModelTrainingConfig()
+
+
+AnyConfig = SentimentConfig | LanguageModelConfig
+CONFIG_CLASSES: dict[str, type[SentimentConfig] | type[LanguageModelConfig]] = {
+    "sentiment": SentimentConfig,
+    "language_model": LanguageModelConfig,
+}
+
+
+def load_config(project: str, name_or_path: str = "sample", overrides: Sequence[str] = ()) -> AnyConfig:
+    """Read a preset by name or path, apply ``section.key=value`` overrides, and check the whole.
+
+    Raises ConfigError: no such preset, not YAML, an unknown setting (with the nearest right one), a value out of bounds.
+    """
+    path = find_preset(project, name_or_path)
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file of settings: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} holds a {type(settings).__name__}; expected sections with settings, as in configs/.")
+    for override in overrides:
+        _apply_override(settings, override)
+    return make_config(project, settings)
+
+
+def find_preset(project: str, name_or_path: str) -> Path:
+    """The YAML file of a preset given by name (``fast``) or by path. Raises ConfigError with the names there are."""
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ConfigError(f"There is no config file {path}; give a YAML file, or one of {_preset_names(project)}.")
+        return path
+    path = PRESETS_FOLDER / project / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"There is no preset {name_or_path!r} for {project}; there are {_preset_names(project)}.")
+    return path
+
+
+def make_config(project: str, settings: Mapping[str, Any]) -> AnyConfig:
+    """Check plain settings and freeze them. Raises ConfigError listing every problem."""
+    config_class = CONFIG_CLASSES[project]
+    try:
+        return config_class.model_validate(settings)
+    except ValidationError as error:
+        names = sorted(setting_names(config_class))
+        problems = [_describe_problem(problem, names) for problem in error.errors()]
+        raise ConfigError("The settings do not fit:\n" + "\n".join(f"  {line}" for line in problems)) from error
+
+
+def setting_names(config_class: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    """Dotted names of every setting below a model class."""
+    for name, field in config_class.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"training": {"clip": "norm"}}`` becomes ``{"training.clip": "norm"}``; lists stay values."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def config_digest(config: BaseModel) -> str:
+    """SHA-256 (hex) over every setting, defaults included."""
+    return hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def registered_name(config: AnyConfig) -> str:
+    """Name of the registered model that a run of this config adds a version to."""
+    return config.registry.name or f"unroll-{config.project.replace('_', '-')}"
+
+
+def _preset_names(project: str) -> str:
+    names = sorted(path.stem for path in (PRESETS_FOLDER / project).glob("*.yaml"))
+    return ", ".join(names) or "none"
+
+
+def _apply_override(settings: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set takes section.key=value, got {override!r}; for example training.learning_rate=0.002.")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value in --set {override!r} is not YAML: {error}") from error
+    *sections, key = name.strip().split(".")
+    place = settings
+    for section in sections:
+        child = place.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {section!r} is a setting, not a section.")
+        place = child
+    place[key] = value
+
+
+def _describe_problem(problem: Any, names: Sequence[str]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        sections = sorted({known.rpartition(".")[0] for known in names} - {""})
+        near = difflib.get_close_matches(name, [*names, *sections], n=1, cutoff=0.5)
+        near = near or [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+        return f"unknown setting {name}" + (
+            f"; did you mean {near[0]}?" if near else "; see the guide for their names."
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if name else message
+
+
+assert set(get_args(ProjectName)) == set(CONFIG_CLASSES)

@@ -1,0 +1,142 @@
+"""From encoded arrays to batches: length buckets of texts, and parallel streams of characters.
+
+    a text of 26 characters, 4 streams          windows of 3 steps, state carried from one to the next
+
+        a b c d e f                                 [a b c] -> [d e f]
+        g h i j k l        each row is a stream     [g h i] -> [j k l]
+        m n o p q r        its targets are the      [m n o] -> [p q r]
+        s t u v w x        same row moved by one    [s t u] -> [v w x]
+
+Order is a pure function of (seed, epoch), so a place in the data is two numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unroll.data.encoded import EncodedSplit
+from unroll.errors import DataError
+
+IntArray = NDArray[np.int64]
+
+BUCKET_BATCHES = 50
+"""Batches sorted by length together: wide enough to leave little padding, narrow enough to keep the order random."""
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts padded to the longest of them."""
+
+    token_ids: Tensor
+    """(B, T) int64, padded with 0."""
+    lengths: Tensor
+    """(B,) int64, 1 to T."""
+    labels: Tensor | None
+    """(B,) int64, or None where no label is known."""
+
+    def to(self, device: torch.device) -> TextBatch:
+        """The same batch on another device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return TextBatch(self.token_ids.to(device), self.lengths.to(device), labels)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.lengths.sum())
+
+    @property
+    def num_places(self) -> int:
+        """Places in the batch, padding counted in."""
+        return self.token_ids.numel()
+
+
+@dataclass(frozen=True)
+class StreamBatch:
+    """One window of every stream."""
+
+    inputs: Tensor
+    """(B, T) int64."""
+    targets: Tensor
+    """(B, T) int64: the character after each input."""
+
+    def to(self, device: torch.device) -> StreamBatch:
+        """The same batch on another device."""
+        return StreamBatch(self.inputs.to(device), self.targets.to(device))
+
+    @property
+    def num_tokens(self) -> int:
+        """Characters predicted."""
+        return self.targets.numel()
+
+    @property
+    def num_places(self) -> int:
+        """Places in the batch; a stream has no padding."""
+        return self.targets.numel()
+
+
+def shuffled_buckets(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
+    """Item indices of each batch of an epoch: every item once, texts of like length together, batches in random order.
+
+    lengths: (N,). Returns ceil(N / batch_size) arrays of at most batch_size indices.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    bucket_size = batch_size * BUCKET_BATCHES
+    batches: list[IntArray] = []
+    for start in range(0, len(order), bucket_size):
+        bucket = order[start : start + bucket_size]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches.extend(bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size))
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def sorted_batches(lengths: IntArray, batch_size: int) -> list[IntArray]:
+    """Item indices of each batch, shortest texts first: for scoring, where order does not matter."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def collate(split: EncodedSplit, items: IntArray) -> TextBatch:
+    """Read some items of a split into one padded batch."""
+    labels = None if split.labels is None else torch.from_numpy(np.asarray(split.labels[items], dtype=np.int64))
+    return pad_batch([np.asarray(split.item(int(item))) for item in items], labels)
+
+
+def pad_batch(token_ids: list[NDArray[np.integer]], labels: Tensor | None = None) -> TextBatch:
+    """Pad sequences of ids, each of length 1 or more, to the longest of them."""
+    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
+    padded = np.zeros((len(token_ids), int(lengths.max())), dtype=np.int64)
+    for row, ids in enumerate(token_ids):
+        padded[row, : len(ids)] = ids
+    return TextBatch(torch.from_numpy(padded), torch.from_numpy(lengths), labels)
+
+
+class Streams:
+    """A text cut into parallel streams, read window by window; each character is predicted once per pass."""
+
+    def __init__(self, token_ids: NDArray[np.integer], num_streams: int) -> None:
+        """token_ids: (N,), may be a memory map. Raises DataError where N is too small for the streams."""
+        self.stream_length = (len(token_ids) - 1) // num_streams
+        if self.stream_length < 1:
+            raise DataError(
+                f"The split has {len(token_ids)} characters, too few for {num_streams} streams; "
+                "give a longer text or a smaller training.batch_size."
+            )
+        size = num_streams * self.stream_length
+        self._inputs = token_ids[:size].reshape(num_streams, self.stream_length)
+        self._targets = token_ids[1 : size + 1].reshape(num_streams, self.stream_length)
+
+    def num_windows(self, window: int) -> int:
+        """Windows of ``window`` steps in a pass; the last may be shorter."""
+        return -(-self.stream_length // window)
+
+    def window(self, index: int, window: int) -> StreamBatch:
+        """The index-th window of every stream."""
+        part = slice(index * window, (index + 1) * window)
+        inputs, targets = (np.array(array[:, part], dtype=np.int64) for array in (self._inputs, self._targets))
+        return StreamBatch(torch.from_numpy(inputs), torch.from_numpy(targets))

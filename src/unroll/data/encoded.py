@@ -1,0 +1,298 @@
+"""A corpus as token ids on disk: one flat file of ids per split, mapped into memory when read.
+
+encoding.json           format, kind, tokenizer, vocab_size, max_length, dtype, class_names, counts per split
+encoder.json            with vocabulary.json, and tokenizer.json for `word` and `subword`: the encoder
+{split}.tokens.bin      ids of all items one after the other, in the dtype that encoding.json names
+{split}.offsets.npy     (items + 1,) int64; item i is tokens[offsets[i] : offsets[i + 1]]
+{split}.labels.npy      (items,) int64, reviews only
+{split}.rows.npy        (items,) int64, row of the item in its source, reviews only
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unroll.data.encoders import BookEncoder, Ids, TextEncoder, load_encoder, train_encoder
+from unroll.data.progress import OnProgress, Progress
+from unroll.data.vocabulary import Vocabulary, read_json
+from unroll.data.workers import TextWorkers, usable_cores
+from unroll.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    from unroll.config import CharEncodingConfig, WordEncodingConfig
+
+FORMAT = 1
+FILE_NAME = "encoding.json"
+
+TEXTS_PER_CHUNK = 1_000
+CHARACTERS_PER_CHUNK = 1_000_000
+FEWEST_TEXTS_FOR_WORKERS = 2_000
+
+Labels = NDArray[np.int64]
+TextsOfSplit = Callable[[str], Iterator[list[str]]]
+Chunk = TypeVar("Chunk")
+FlatChunk = tuple[Ids, NDArray[np.int64]]
+"""Ids of some items one after the other, and the length of each."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSplit:
+    """The items of one split.
+
+    tokens: (offsets[-1],) unsigned integers or int32, read-only. offsets: (items + 1,) int64.
+    labels, rows: (items,) int64, None for running text.
+    """
+
+    tokens: NDArray[Any]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64] | None = None
+    rows: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each item, (items,)."""
+        return np.diff(self.offsets)
+
+    def item(self, index: int) -> NDArray[Any]:
+        """Token ids of one item, (length,), a view."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"There is no item {index}; the split has {len(self)}.")
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedCorpus:
+    """An opened folder; `fields` is what encoding.json says."""
+
+    folder: Path
+    fields: Mapping[str, Any]
+    splits: Mapping[str, EncodedSplit]
+
+    @classmethod
+    def open(cls, folder: Path) -> EncodedCorpus:
+        """Map every split. Raises StoreError if a file is missing or its size disagrees with the others."""
+        fields = read_json(folder / FILE_NAME, FORMAT, StoreError)
+        try:
+            splits = {split: _open_split(folder, split, fields) for split in fields["splits"]}
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{folder} is no whole encoded corpus ({error}); delete it and encode again.") from error
+        return cls(folder, fields, splits)
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The encoder, read when first asked for: training needs only the ids."""
+        return load_encoder(self.folder)
+
+    @property
+    def kind(self) -> str:
+        """`reviews` or `text`."""
+        return str(self.fields["kind"])
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, `<pad>` and `<unk>` counted."""
+        return int(self.fields["vocab_size"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label; empty for running text."""
+        return tuple(self.fields["class_names"])
+
+    @property
+    def statistics(self) -> dict[str, dict[str, float]]:
+        """For each split: items, tokens, unk_fraction."""
+        return dict(self.fields["splits"])
+
+    def split(self, name: str) -> EncodedSplit:
+        """One split. Raises StoreError with the splits there are."""
+        if name not in self.splits:
+            raise StoreError(f"{self.folder} holds no split {name!r}, only {', '.join(self.splits)}; encode it too.")
+        return self.splits[name]
+
+
+def encode_reviews(
+    texts: TextsOfSplit,
+    labels: Mapping[str, Labels],
+    rows: Mapping[str, NDArray[np.int64]],
+    class_names: Sequence[str],
+    config: WordEncodingConfig,
+    folder: Path,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Learn the vocabulary from the training split, then write every split's ids into the folder.
+
+    texts: gives a split's texts in order, in chunks; read twice for "train", once for the others. labels, rows: for
+    each split (items,) integers. Memory does not grow with the corpus, but for 8 bytes per item.
+    Raises DataError if a split is empty or has another number of texts, labels and rows, or if "train" is missing.
+    """
+    counts = {split: len(of_split) for split, of_split in labels.items()}
+    _check_splits(counts)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TextWorkers(usable_cores() if sum(counts.values()) >= FEWEST_TEXTS_FOR_WORKERS else 1) as workers:
+        learning = Progress("learning the vocabulary", counts["train"], "reviews", on_progress)
+        encoder = train_encoder(config, _tell(learning, _rechunk(texts("train")), len), workers)
+        encoder.save(folder)
+        statistics = {}
+        for split in counts:
+            progress = Progress(f"encoding {split}", counts[split], "reviews", on_progress)
+            chunks = _encode(encoder, folder, workers, _rechunk(texts(split)))
+            statistics[split] = _write_tokens(folder, split, _tell(progress, chunks, _num_items), encoder)
+            _check_counts(split, int(statistics[split]["items"]), counts[split], len(rows[split]))
+            np.save(folder / f"{split}.labels.npy", np.asarray(labels[split], np.int64))
+            np.save(folder / f"{split}.rows.npy", np.asarray(rows[split], np.int64))
+    _write_description(folder, "reviews", encoder, class_names, statistics)
+
+
+def encode_text(
+    text_by_split: Mapping[str, str], config: CharEncodingConfig, folder: Path, on_progress: OnProgress | None = None
+) -> None:
+    """Learn the characters of the training split, then write every split as one item into the folder.
+
+    Raises DataError if a split is empty or "train" is missing.
+    """
+    _check_splits({split: len(text) for split, text in text_by_split.items()})
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = train_encoder(config, ([piece] for piece in _pieces(text_by_split["train"])))
+    encoder.save(folder)
+    statistics = {}
+    for split, text in text_by_split.items():
+        progress = Progress(f"encoding {split}", len(text), "characters", on_progress)
+        chunks = _tell(progress, _flat_pieces(encoder, text), lambda chunk: len(chunk[0]))
+        statistics[split] = _write_tokens(folder, split, chunks, encoder)
+    _write_description(folder, "text", encoder, (), statistics)
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest little-endian dtype that holds every id and that PyTorch or NumPy widens without loss."""
+    if vocab_size <= 2**8:
+        return np.dtype("u1")
+    return np.dtype("<u2") if vocab_size <= 2**16 else np.dtype("<i4")
+
+
+def _check_splits(counts: Mapping[str, int]) -> None:
+    if "train" not in counts:
+        raise DataError(f"There are the splits {', '.join(counts) or 'none'}; expected one named train: split again.")
+    empty = [split for split, count in counts.items() if count == 0]
+    if empty:
+        raise DataError(
+            f"Nothing to encode in {', '.join(empty)}; give more data, or larger fractions to these splits."
+        )
+
+
+def _check_counts(split: str, num_texts: int, num_labels: int, num_rows: int) -> None:
+    if not num_texts == num_labels == num_rows:
+        raise DataError(
+            f"The {split} split has {num_texts} texts, {num_labels} labels and {num_rows} rows; expected as many of "
+            "each: read the corpus again."
+        )
+
+
+def _rechunk(chunks: Iterable[list[str]]) -> Iterator[list[str]]:
+    # Ids of a chunk stand in memory as Python objects for a moment, whatever size of chunk the reader likes.
+    for chunk in chunks:
+        for start in range(0, len(chunk), TEXTS_PER_CHUNK):
+            yield chunk[start : start + TEXTS_PER_CHUNK]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for start in range(0, len(text), CHARACTERS_PER_CHUNK):
+        yield text[start : start + CHARACTERS_PER_CHUNK]
+
+
+def _flat_pieces(encoder: TextEncoder, text: str) -> Iterator[FlatChunk]:
+    # The text is one item, whose ids come in pieces.
+    yield np.empty(0, np.int32), np.array([len(text)], np.int64)
+    for piece in _pieces(text):
+        yield encoder.encode_flat([piece])[0], np.empty(0, np.int64)
+
+
+def _tell(progress: Progress, chunks: Iterable[Chunk], size: Callable[[Chunk], int]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        yield chunk
+        progress.advance(size(chunk))
+
+
+def _num_items(chunk: FlatChunk) -> int:
+    return len(chunk[1])
+
+
+def _encode(
+    encoder: TextEncoder, folder: Path, workers: TextWorkers, chunks: Iterable[list[str]]
+) -> Iterator[FlatChunk]:
+    # `tokenizers` has threads of its own. The book's encoder is read by each process: a path travels lighter than it.
+    if workers.num_processes == 1 or not isinstance(encoder, BookEncoder):
+        return map(encoder.encode_flat, chunks)
+    return workers.map(partial(_encode_by_saved, str(folder), encoder.vocabulary.digest), chunks)
+
+
+def _encode_by_saved(folder: str, digest: str, texts: list[str]) -> FlatChunk:
+    return _saved_encoder(folder, digest).encode_flat(texts)
+
+
+@lru_cache(maxsize=1)
+def _saved_encoder(folder: str, digest: str) -> TextEncoder:
+    return load_encoder(Path(folder))
+
+
+def _write_tokens(folder: Path, split: str, chunks: Iterable[FlatChunk], encoder: TextEncoder) -> dict[str, float]:
+    dtype = token_dtype(len(encoder.vocabulary))
+    lengths, num_unknown = [np.zeros(1, np.int64)], 0
+    with (folder / f"{split}.tokens.bin").open("wb") as file:
+        for ids, lengths_of_chunk in chunks:
+            file.write(ids.astype(dtype).tobytes())
+            lengths.append(lengths_of_chunk)
+            num_unknown += int(np.count_nonzero(ids == Vocabulary.UNK_ID))
+    offsets = np.cumsum(np.concatenate(lengths))
+    np.save(folder / f"{split}.offsets.npy", offsets)
+    num_tokens = int(offsets[-1])
+    return {"items": len(offsets) - 1, "tokens": num_tokens, "unk_fraction": num_unknown / max(num_tokens, 1)}
+
+
+def _write_description(
+    folder: Path, kind: str, encoder: TextEncoder, class_names: Sequence[str], statistics: Mapping[str, Any]
+) -> None:
+    fields = {
+        "format": FORMAT,
+        "kind": kind,
+        "tokenizer": encoder.tokenizer,
+        "vocab_size": len(encoder.vocabulary),
+        "max_length": encoder.max_length,
+        "dtype": token_dtype(len(encoder.vocabulary)).str,
+        "class_names": list(class_names),
+        "splits": statistics,
+    }
+    (folder / FILE_NAME).write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _open_split(folder: Path, split: str, fields: Mapping[str, Any]) -> EncodedSplit:
+    path, dtype = folder / f"{split}.tokens.bin", np.dtype(fields["dtype"])
+    offsets = np.load(folder / f"{split}.offsets.npy")
+    num_items = int(fields["splits"][split]["items"])
+    if offsets.shape != (num_items + 1,) or offsets[0] != 0 or np.any(np.diff(offsets) < 1):
+        raise StoreError(
+            f"The offsets of {split} in {folder} do not mark {num_items} items; delete it and encode again."
+        )
+    found_bytes, expected_bytes = path.stat().st_size, int(offsets[-1]) * dtype.itemsize
+    if found_bytes != expected_bytes:
+        raise StoreError(
+            f"{path} has {found_bytes} bytes, expected {expected_bytes}; delete the folder and encode again."
+        )
+    labels, rows = None, None
+    if fields["kind"] == "reviews":
+        labels, rows = (np.load(folder / f"{split}.{name}.npy") for name in ("labels", "rows"))
+        if not labels.shape == rows.shape == (num_items,):
+            raise StoreError(
+                f"{folder} has other than {num_items} labels and rows for {split}; delete it and encode again."
+            )
+    return EncodedSplit(np.memmap(path, dtype, mode="r"), offsets, labels, rows)

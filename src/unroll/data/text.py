@@ -1,0 +1,45 @@
+"""What a text is made of: the book's words, and characters as numbers."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TAG = re.compile(r"<[^>]*>")
+# The book's pattern also names D and P as mouths, but it is searched in lower-cased text, where they never occur.
+_EMOTICON = re.compile(r"[:;=]-?[()]")
+_WORD = re.compile(r"\w+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def tokenize_book(text: str) -> list[str]:
+    """Lower-cased words in order, then the emoticons `:)`, `;(`, `=)` and their like without their noses.
+
+    The tokens are those of Raschka, Liu and Mirjalili, *Machine Learning with PyTorch and Scikit-Learn* (2022),
+    chapter 15, "Project one", its two oddities included: words on both sides of a tag grow together, and the first
+    emoticon sticks to the last word of a text that ends in a word character.
+    """
+    plain = _drop_tags(text).lower()
+    words = _WORD.findall(plain)
+    emoticons = [emoticon.replace("-", "") for emoticon in _EMOTICON.findall(plain)]
+    if words and emoticons and plain.endswith(words[-1]):
+        words[-1] += emoticons.pop(0)
+    return words + emoticons
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The text's Unicode code points, (length,), lone surrogates among them."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def replace_surrogates(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 cannot carry, replaced by U+FFFD."""
+    return text if text.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _drop_tags(text: str) -> str:
+    # No tag ends after the last ">"; searching there would take quadratic time in a text full of "<".
+    end = text.rfind(">") + 1
+    return _TAG.sub("", text[:end]) + text[end:]

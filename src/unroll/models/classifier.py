@@ -1,0 +1,65 @@
+"""Many-to-one: a text goes in, one class comes out (chapter 15, project one).
+
+Dimensions: B batch, T time, H hidden units, D directions, P poolings, K classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unroll.config import SentimentModelConfig
+from unroll.data.vocabulary import Vocabulary
+from unroll.models.recurrent import Recurrent, RecurrentOutput
+
+
+class SentimentClassifier(nn.Module):
+    """Embedding, recurrent stack, pooling over time, and a linear head on K classes (two or more)."""
+
+    def __init__(self, config: SentimentModelConfig, vocab_size: int, num_classes: int) -> None:
+        """Make the layers with PyTorch's own initialisation, drawn from the global generator."""
+        super().__init__()
+        self.pooling = config.pooling
+        self.word_dropout = config.word_dropout
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim, padding_idx=Vocabulary.PAD_ID)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.recurrent = Recurrent(
+            config.embedding_dim,
+            config.hidden_size,
+            config.num_layers,
+            config.cell,
+            config.bidirectional,
+            config.dropout,
+        )
+        pooled_size = self.recurrent.output_size * len(config.pooling)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = _make_head(pooled_size, config.head_size, num_classes)
+
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Score the classes. token_ids: (B, T) int64, padded with 0; lengths: (B,) int64. Returns logits (B, K)."""
+        if self.training and self.word_dropout > 0:
+            dropped = torch.rand(token_ids.shape, device=token_ids.device) < self.word_dropout
+            token_ids = token_ids.masked_fill(dropped & (token_ids != Vocabulary.PAD_ID), Vocabulary.UNK_ID)
+        embedded = self.embedding_dropout(self.embedding(token_ids))
+        output = self.recurrent(embedded, lengths)
+        logits: Tensor = self.head(self.dropout(self._pool(output, lengths)))
+        return logits
+
+    def _pool(self, output: RecurrentOutput, lengths: Tensor) -> Tensor:
+        pooled = []
+        for pooling in self.pooling:
+            if pooling == "last":
+                pooled.append(output.last_hidden)
+            elif pooling == "mean":
+                # padding is zero in the sequence, so the sum is over the text alone
+                pooled.append(output.sequence.sum(dim=1) / lengths.unsqueeze(-1).to(output.sequence.dtype))
+            else:
+                padding = torch.arange(output.sequence.size(1), device=lengths.device) >= lengths.unsqueeze(1)
+                pooled.append(output.sequence.masked_fill(padding.unsqueeze(-1), float("-inf")).amax(dim=1))
+        return torch.cat(pooled, dim=-1)
+
+
+def _make_head(input_size: int, head_size: int | None, num_classes: int) -> nn.Module:
+    if head_size is None:
+        return nn.Linear(input_size, num_classes)
+    return nn.Sequential(nn.Linear(input_size, head_size), nn.ReLU(), nn.Linear(head_size, num_classes))

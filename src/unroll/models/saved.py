@@ -1,0 +1,48 @@
+"""Loading a model folder, as the train stage writes it: settings, vocabulary and weights, no pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from unroll.config import AnyConfig, LanguageModelConfig, make_config
+from unroll.data.encoders import TextEncoder, load_encoder
+from unroll.errors import CheckpointError, UnrollError
+from unroll.models.classifier import SentimentClassifier
+from unroll.models.language_model import CharLanguageModel
+from unroll.training.checkpoint import WEIGHTS_FILE, load_weights
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained model with all that it needs to read text."""
+
+    model: nn.Module
+    """In evaluation mode, on the device."""
+    encoder: TextEncoder
+    config: AnyConfig
+    class_names: tuple[str, ...]
+    """Empty for a language model."""
+    device: torch.device
+
+
+def load_model(folder: Path, device: torch.device) -> SavedModel:
+    """Read a model folder. Raises CheckpointError where a part is missing, damaged or does not fit the others."""
+    try:
+        plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        class_names = tuple(plain.pop("class_names"))
+        config = make_config(plain["project"], plain)
+    except (OSError, ValueError, KeyError, UnrollError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error}); register the model anew.") from error
+    encoder = load_encoder(folder)
+    model: nn.Module
+    if isinstance(config, LanguageModelConfig):
+        model = CharLanguageModel(config.model, len(encoder.vocabulary))
+    else:
+        model = SentimentClassifier(config.model, len(encoder.vocabulary), len(class_names))
+    load_weights(model, folder / WEIGHTS_FILE)
+    return SavedModel(model.to(device).eval(), encoder, config, class_names, device)

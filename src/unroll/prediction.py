@@ -1,0 +1,77 @@
+"""Classifying texts with a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from unroll.errors import PredictionError
+from unroll.models.classifier import SentimentClassifier
+from unroll.models.saved import SavedModel, load_model
+from unroll.scoring import score_reviews
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Token ids of a few texts in memory, in the shape that scoring reads."""
+
+    token_ids: Sequence[NDArray[np.integer]]
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,): tokens of each text."""
+        return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
+
+    def item(self, index: int) -> NDArray[np.integer]:
+        """Token ids of one text."""
+        return self.token_ids[index]
+
+
+class SentimentPredictor:
+    """A trained classifier that reads text."""
+
+    def __init__(self, saved: SavedModel) -> None:
+        """Raises PredictionError where the model is no classifier."""
+        if not isinstance(saved.model, SentimentClassifier):
+            raise PredictionError(
+                f"The model is of the project {saved.config.project}; classifying needs a sentiment model."
+            )
+        self.saved = saved
+        self.class_names = saved.class_names
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> SentimentPredictor:
+        """Read a model folder; see `unroll.models.saved.load_model`."""
+        return cls(load_model(folder, device))
+
+    def predict(self, texts: Sequence[str], precision: str = "float32") -> NDArray[np.float64]:
+        """Class probabilities of each text: (N, K), columns in the order of ``class_names``.
+
+        A text without a known word gets the answer that the model gives to an unknown word. Raises PredictionError
+        for anything that is not a string.
+        """
+        for position, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise PredictionError(f"Item {position} is a {type(text).__name__}; expected a text.")
+        if not texts:
+            return np.empty((0, len(self.class_names)))
+        assert isinstance(self.saved.model, SentimentClassifier)
+        encoded = EncodedTexts(self.saved.encoder.encode_batch(texts))
+        return score_reviews(self.saved.model, encoded, self.saved.device, precision)
+
+    def predict_table(self, texts: Sequence[str]) -> pd.DataFrame:
+        """A row for each text: ``label``, the likeliest class, and ``probability_<class>`` for every class."""
+        probs = self.predict(texts)
+        columns: dict[str, object] = {"label": [self.class_names[index] for index in probs.argmax(axis=1)]}
+        columns |= {f"probability_{name}": probs[:, index] for index, name in enumerate(self.class_names)}
+        return pd.DataFrame(columns)

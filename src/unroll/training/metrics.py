@@ -1,0 +1,64 @@
+"""How metrics leave the training loop: a small protocol, and the curves kept beside each checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class MetricLogger(Protocol):
+    """Where the curves go: a tracking server, a file, nowhere."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record metrics at a step (optimizer updates). Must neither raise nor block for long."""
+
+
+class SilentLogger:
+    """A logger that drops everything."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Do nothing."""
+
+
+class History:
+    """The curves of a run, one JSON object per point, in a file that survives a kill.
+
+    A killed run may have written points beyond its last checkpoint; `rewind` drops them, so that the resumed run
+    leaves the same curve as one that was never stopped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Points are appended to ``path``, which need not exist yet."""
+        self.path = path
+
+    def append(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add one point."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def read(self) -> list[dict[str, float]]:
+        """Every whole point; a line that a kill cut short is left out."""
+        if not self.path.exists():
+            return []
+        points = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                points.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return points
+
+    def rewind(self, step: int) -> None:
+        """Drop the points after ``step``."""
+        points = [point for point in self.read() if point["step"] <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
+        os.replace(partial, self.path)
+
+    def replay(self, metric_logger: MetricLogger) -> None:
+        """Send every point to a logger."""
+        for point in self.read():
+            metric_logger.log({name: value for name, value in point.items() if name != "step"}, int(point["step"]))

@@ -1,0 +1,61 @@
+"""Progress of training in the log: how far, how fast, how long still."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class _Counters(Protocol):
+    step: int
+    epoch: int
+    seconds: float
+    tokens: int
+
+
+class ProgressLog:
+    """Logs a line at the first step, then every few seconds."""
+
+    def __init__(self, total_batches: int, unit: str, max_minutes: float | None) -> None:
+        """``unit`` is what a token is called, such as words."""
+        self._total = total_batches
+        self._unit = unit
+        self._max_seconds = None if max_minutes is None else 60 * max_minutes
+        self._start: tuple[float, int, int] | None = None
+        self._line_at = 0.0
+
+    def update(self, batches_done: int, progress: _Counters, loss: float) -> None:
+        """Call after every batch; cheap."""
+        now = time.perf_counter()
+        if self._start is None:
+            self._start = (now, batches_done, progress.tokens)
+        if now - self._line_at < SECONDS_BETWEEN_LINES:
+            return
+        self._line_at = now
+        started, first_batch, first_tokens = self._start
+        elapsed = now - started
+        line = f"epoch {progress.epoch + 1}, batch {batches_done:,} of {self._total:,}"
+        if loss == loss:
+            line += f", loss {loss:.3f}"
+        if elapsed > 0 and batches_done > first_batch:
+            rate = (batches_done - first_batch) / elapsed
+            left = (self._total - batches_done) / rate
+            if self._max_seconds is not None:
+                left = min(left, max(self._max_seconds - progress.seconds, 0))
+            tokens_per_second = (progress.tokens - first_tokens) / elapsed
+            line += f", {tokens_per_second:,.0f} {self._unit}/s, {format_duration(left)} left"
+        logger.info(line)
+
+
+def format_duration(seconds: float) -> str:
+    """``75.2`` becomes ``1 min 15 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,55 @@
+"""The sentiment problem: length-bucketed batches of reviews, cross-entropy on the logits, accuracy to choose by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unroll.config import SentimentConfig
+from unroll.data.batching import TextBatch, collate, shuffled_buckets
+from unroll.data.encoded import EncodedCorpus
+from unroll.models.classifier import SentimentClassifier
+from unroll.scoring import score_reviews
+from unroll.training.problem import Batch, CarriedState, Score
+
+
+class SentimentProblem:
+    """Many-to-one, for `unroll.training.trainer.Trainer`."""
+
+    unit = "tokens"
+    score = Score("accuracy", higher_is_better=True)
+
+    def __init__(self, config: SentimentConfig, corpus: EncodedCorpus) -> None:
+        """Make the model from the global generator's state; seed it first."""
+        self.config = config
+        self.train = corpus.split("train")
+        self.validation = corpus.split("validation")
+        self.model = SentimentClassifier(config.model, corpus.vocab_size, len(corpus.class_names))
+        self.steps_per_epoch = -(-len(self.train) // config.training.batch_size)
+
+    def batches(self, epoch: int, start: int) -> Iterator[TextBatch]:
+        """The batches of an epoch from the ``start``-th on."""
+        order = shuffled_buckets(self.train.lengths, self.config.training.batch_size, self.config.seed, epoch)
+        for items in order[start:]:
+            yield collate(self.train, items)
+
+    def loss(self, batch: Batch, carried: CarriedState) -> tuple[Tensor, CarriedState]:
+        """Mean cross-entropy of a batch; nothing is carried from one text to the next."""
+        assert isinstance(batch, TextBatch) and batch.labels is not None
+        logits = self.model(batch.token_ids, batch.lengths)
+        return functional.cross_entropy(logits.float(), batch.labels), None
+
+    def validate(self, device: torch.device, precision: str) -> dict[str, float]:
+        """Accuracy and mean cross-entropy on the validation split."""
+        probs = score_reviews(self.model, self.validation, device, precision)
+        labels = np.asarray(self.validation.labels)
+        of_label = probs[np.arange(len(labels)), labels]
+        loss = float(-np.log(np.maximum(of_label, np.finfo(float).tiny)).mean()) if np.isfinite(probs).all() else np.nan
+        return {"accuracy": float((probs.argmax(axis=1) == labels).mean()), "loss": loss}
+
+    def sample(self, device: torch.device) -> None:
+        """A classifier generates nothing."""

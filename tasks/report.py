@@ -1,0 +1,124 @@
+"""What a person and a script read after a run: a Markdown report and the summary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tasks.register import read_registration
+from tasks.stage import StageContext, StageResult
+from tasks.train import read_training
+from tasks.tracking import TrackedRun
+from unroll.config import AnyConfig
+from unroll.data.encoded import EncodedCorpus
+from unroll.evaluation.intervals import Interval
+from unroll.evaluation.report import EvaluationReport
+
+TRAINING_KEYS = (
+    "seconds",
+    "steps",
+    "tokens_per_second",
+    "device",
+    "precision",
+    "gradient_norm_p50",
+    "clipped_fraction",
+    "resumed_from_step",
+)
+
+
+@task(name="report", persist_result=False, cache_policy=NO_CACHE)
+def report(
+    config: AnyConfig,
+    context: StageContext,
+    flow_run_id: str,
+    stages: dict[str, StageResult],
+) -> dict[str, Any]:
+    """Summarise a run: as JSON values for ``--summary``, as Markdown in MLflow and as a Prefect artifact."""
+    evaluation = EvaluationReport.load(stages["evaluate"].artifact.folder)
+    summary = _summary(config, context, flow_run_id, stages, evaluation)
+    run = context.run()
+    markdown = _markdown(summary, evaluation, run)
+    create_markdown_artifact(
+        markdown, key=f"run-report-{config.project.replace('_', '-')}", description=f"Run report, {config.project}"
+    )
+    run.describe(markdown)
+    return summary
+
+
+def _summary(
+    config: AnyConfig,
+    context: StageContext,
+    flow_run_id: str,
+    stages: dict[str, StageResult],
+    evaluation: EvaluationReport,
+) -> dict[str, Any]:
+    registration, training = read_registration(stages["register"]), read_training(stages["train"])
+    statistics = EncodedCorpus.open(stages["encode"].artifact.folder).statistics
+    size = "items" if config.project == "sentiment" else "tokens"
+    rival = evaluation.rival
+    return {
+        "project": config.project,
+        "config": config.model_dump(mode="json"),
+        "flow_run_id": flow_run_id,
+        "mlflow_run_id": context.run_id,
+        "stages": [result.summary() for result in stages.values()],
+        "data": {
+            "digest": stages["download"].artifact.digest,
+            **{split: int(statistics[split][size]) for split in ("train", "validation", "test")},
+        },
+        "metrics": _plain(evaluation.metrics),
+        "rival": None if rival is None else {"name": rival.name, **_plain(rival.metrics)},
+        "model": {
+            "name": registration["name"],
+            "version": registration["version"],
+            "decision": registration["outcome"],
+            "reason": registration["reason"],
+            "weights_sha256": training["weights_sha256"],
+        },
+        "training": {name: training[name] for name in TRAINING_KEYS},
+        "passage": evaluation.details.get("passage"),
+        "seconds": round(sum(result.seconds for result in stages.values()), 3),
+    }
+
+
+def _plain(metrics: Any) -> dict[str, dict[str, float]]:
+    return {name: asdict(interval) for name, interval in metrics.items()}
+
+
+def _markdown(summary: dict[str, Any], evaluation: EvaluationReport, run: TrackedRun) -> str:
+    model, training = summary["model"], summary["training"]
+    rival = evaluation.rival.metrics if evaluation.rival else {}
+    lines = [
+        f"# {summary['project'].replace('_', ' ')}: {model['name']} version {model['version']} {model['decision']}",
+        "",
+        model["reason"],
+        "",
+        f"| test metric | model, {evaluation.confidence:.0%} interval | {evaluation.rival.name if evaluation.rival else 'no rival'} |",
+        "|---|---|---|",
+        *(f"| {name} | {_cell(value)} | {_cell(rival.get(name))} |" for name, value in evaluation.metrics.items()),
+        "",
+        f"Trained {training['steps']:,} steps in {training['seconds']:.0f} s on {training['device']} in "
+        f"{training['precision']}: {training['tokens_per_second']:,.0f} tokens/s, {training['clipped_fraction']:.1%} "
+        "of the steps clipped.",
+        "",
+        "| stage | | seconds | why |",
+        "|---|---|---|---|",
+        *(
+            f"| {stage['name']} | {'skipped' if stage['skipped'] else 'run'} | {stage['seconds']:.1f} | {stage['reason']} |"
+            for stage in summary["stages"]
+        ),
+        "",
+        f"MLflow run {summary['mlflow_run_id']}" + (f": {run.url()}" if run.url() else ""),
+        f"Prefect flow run {summary['flow_run_id']}",
+    ]
+    if summary["passage"]:
+        lines += ["", "Generated:", "", "```text", summary["passage"], "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"

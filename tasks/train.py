@@ -1,0 +1,52 @@
+"""The train stage as a task."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tasks.stage import StageContext, StageResult, log_once, run_stage, stage_task
+from tasks.tracking import TrackedRun
+from unroll import stages
+from unroll.config import AnyConfig
+from unroll.training.metrics import History
+
+
+@stage_task("train")
+def train(config: AnyConfig, context: StageContext, encoded: StageResult) -> StageResult:
+    """Train, or go on from the checkpoint of a killed run; the curves go to the MLflow run as they are made."""
+    key = stages.train_key(config, encoded.artifact)
+    work_folder = context.store.work_folder(key)
+    run = context.run()
+    metric_logger = run.logger()
+    try:
+        with run.system_metrics():
+            result = run_stage(
+                context,
+                key,
+                lambda folder: stages.train(config, encoded.artifact, work_folder, folder, metric_logger),
+            )
+    finally:
+        metric_logger.close()
+    log_once(context, result, lambda run: _log_training(run, result))
+    return result
+
+
+def read_training(result: StageResult) -> dict[str, Any]:
+    """What training took: seconds, steps, rate, clipping, restarts."""
+    training: dict[str, Any] = json.loads((result.artifact.folder / "training.json").read_text(encoding="utf-8"))
+    return training
+
+
+def _log_training(run: TrackedRun, result: StageResult) -> None:
+    metric_logger = run.logger()
+    # points that the run holds already are dropped; a run new to this model gets the whole curve
+    History(result.artifact.folder / "history.jsonl").replay(metric_logger)
+    metric_logger.close()
+    training = read_training(result)
+    numbers = {name: value for name, value in training.items() if isinstance(value, int | float)}
+    run.log_final_metrics({f"training/{name}": value for name, value in numbers.items()})
+    run.set_tag("unroll.weights_sha256", training["weights_sha256"])
+    for name in ("training.json", "history.jsonl", "samples.jsonl"):
+        if (result.artifact.folder / name).exists():
+            run.log_artifact(result.artifact.folder / name, "training")

@@ -1,0 +1,42 @@
+"""Every test run works in a folder of its own: no test reads or writes the home folder or this project's `.unroll`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_root = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any test module is collected: importing prefect already reads PREFECT_HOME and writes there.
+    root = Path(tempfile.mkdtemp(prefix="unroll-tests-"))
+    config.stash[_root] = root
+    (root / "home").mkdir()
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        os.environ.pop(name, None)
+    os.environ |= {
+        "HOME": str(root / "home"),
+        "UNROLL_HOME": str(root / "unroll"),
+        "PREFECT_HOME": str(root / "unroll" / "prefect"),
+        "HF_HOME": str(root / "unroll" / "huggingface"),
+        "MPLCONFIGDIR": str(root / "unroll" / "matplotlib"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{root}/unroll/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_root], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def session_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder of this test run; it goes when the run ends."""
+    return pytestconfig.stash[_root]
