@@ -31,7 +31,8 @@ logger = logging.getLogger("unroll.prefect_server")
 API_VARIABLE = "PREFECT_API_URL"
 SCRIPT = Path(__file__).with_name("private_server.py")
 LARGEST_LOG = 4_000_000
-SECONDS_TO_STOP = 20.0
+SECONDS_TO_SEND = 60.0
+SECONDS_TO_STOP = 45.0
 
 # What records runs stays on: the task run recorder, the event persister and the distributors. What acts on deployments
 # and automations is off: nothing of the kind lives as long as one command, and two servers may share the database.
@@ -61,6 +62,7 @@ class PrefectServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
         self._started = 0.0
+        self._log_begins = 0
         self._settings = ExitStack()
 
     def start(self) -> None:
@@ -110,7 +112,8 @@ class PrefectServer:
             return
         process, self._process = self._process, None
         atexit.unregister(self.stop)
-        _send_what_is_queued(timeout=10)
+        if process.poll() is None:
+            _send_what_is_queued(SECONDS_TO_SEND)
         self._settings.close()
         os.environ.pop(API_VARIABLE, None)
         try:
@@ -142,6 +145,7 @@ class PrefectServer:
             log.parent.mkdir(parents=True, exist_ok=True)
             is_large = log.exists() and log.stat().st_size > LARGEST_LOG
             with log.open("wb" if is_large else "ab") as sink:
+                self._log_begins = sink.tell()
                 # In a session of its own: Ctrl-C ends the command, and the server only after it.
                 return subprocess.Popen(
                     [sys.executable, "-P", str(SCRIPT)],
@@ -171,7 +175,8 @@ class PrefectServer:
 
     def _failure(self, what: str) -> UnrollError:
         log = self.place.server_log
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:] if log.exists() else []
+        said = log.read_bytes()[self._log_begins :] if log.exists() else b""
+        tail = said.decode("utf-8", errors="replace").splitlines()[-12:]
         return UnrollError(
             f"The private Prefect server {what}. The end of its log, {log}:\n"
             + "\n".join(f"  {line}" for line in tail)

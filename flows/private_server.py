@@ -1,4 +1,4 @@
-"""A Prefect server for the length of one command. Run as a script by `flows.embedded`; never imported by it.
+"""A Prefect server for the length of one command. `flows.prefect_server` runs this file as a script.
 
 It picks a free loopback port, prints it, serves Prefect's own application, and ends by itself when its standard input
 reaches its end: the parent holds the other end, so any death of the parent, SIGKILL included, ends the server too.
@@ -22,7 +22,7 @@ from typing import Any
 
 GOODBYE = b"done\n"
 QUIET_PATH = "/unroll/quiet"
-SECONDS_TO_SETTLE = 8.0
+SECONDS_TO_SETTLE = 30.0
 SECONDS_TO_CLOSE = 3
 
 Message = MutableMapping[str, Any]
@@ -144,6 +144,14 @@ def one_start_at_a_time(home: Path) -> Iterator[None]:
         unfinished.unlink(missing_ok=True)
 
 
+async def _serve_without_exit(server: Any, listener: socket.socket) -> None:
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit:
+        # uvicorn has logged why; its exit within a task would bury that under tracebacks of the event loop
+        sys.stderr.flush()
+
+
 async def serve(listener: socket.socket, parent: Parent) -> None:
     """Serve until the parent is gone, then settle and close."""
     import uvicorn
@@ -156,12 +164,11 @@ async def serve(listener: socket.socket, parent: Parent) -> None:
     )
     server = uvicorn.Server(config)
     with one_start_at_a_time(Path(os.environ["PREFECT_HOME"])):
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(_serve_without_exit(server, listener))
         while not (server.started or serving.done()):
             await asyncio.sleep(0.02)
-        if serving.done():
-            serving.result()
-            raise SystemExit("the application did not start")
+    if not server.started:
+        os._exit(1)
 
     while not (parent.gone.is_set() or serving.done()):
         await asyncio.sleep(0.05)

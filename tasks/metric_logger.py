@@ -52,6 +52,11 @@ class MlflowMetricLogger:
         self._thread = threading.Thread(target=self._run, name="mlflow-metrics", daemon=True)
         self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called; points that come later are lost."""
+        return self._closing
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Take metrics at a step (optimizer updates). Neither raises nor waits for the store."""
         from mlflow.entities import Metric

@@ -45,8 +45,8 @@ class TrackedRun:
         return f"{_without_password(uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def logger(self) -> MlflowMetricLogger:
-        """The run's metric logger, closed with the run."""
-        if self._metric_logger is None:
+        """The run's metric logger, closed with the run; a new one after a close of one's own."""
+        if self._metric_logger is None or self._metric_logger.is_closed:
             with reaching_mlflow(self._client):
                 self._metric_logger = MlflowMetricLogger(self._client, self.run_id)
         return self._metric_logger

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["PRESET_TAG", "RUN_KEY_TAG", "TrackedRun", "experiment_name", "open_run", "sweep_dead_runs"]
+__all__ = [
+    "PRESET_TAG",
+    "RUN_KEY_TAG",
+    "TrackedRun",
+    "attach_run",
+    "experiment_name",
+    "open_run",
+    "reaching_mlflow",
+    "sweep_dead_runs",
+]
 
 RUN_KEY_TAG = "unroll.run_key"
 PRESET_TAG = "unroll.preset"

@@ -79,7 +79,7 @@ def next_character_probabilities(prefix: str) -> dict[str, float]:
 
 
 class _Automaton(NamedTuple):
-    """The grammar with its states numbered; START is state 0. A list's outer index is the state, its inner the option."""
+    """The grammar with its states numbered; START is state 0. Outer index: the state; inner: the option."""
 
     texts: list[list[str]]
     probs: list[list[float]]

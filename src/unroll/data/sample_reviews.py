@@ -41,16 +41,20 @@ class Pattern(NamedTuple):
     """All fillers stand between the halves, so that what decides is remembered across them."""
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # Adjectives fit after "was", "found it" and "call it"; none begins a sentence, so capitals give nothing away.
 VERDICTS = (
-    (
+    _words(
         "awful bad boring clumsy dreadful dreary dull feeble forgettable hollow horrible lifeless messy painful "
         "pointless poor shallow silly stale tedious terrible tiresome unbearable weak"
-    ).split(),
-    (
+    ),
+    _words(
         "amazing beautiful brilliant charming clever delightful excellent fascinating fresh funny good graceful "
         "great gripping lovely magnificent moving splendid superb thrilling touching warm witty wonderful"
-    ).split(),
+    ),
 )
 
 # (the film under review, the film it is held against)
@@ -174,19 +178,19 @@ FILLERS = (
     "There is a dog in it, and it belongs to the {job}.",
 )
 
-WORDS: dict[str, list[str]] = {
-    "aspect": "acting camera dialogue ending music pacing plot script story tone".split(),
-    "person": "aunt brother cousin father mother sister uncle".split(),
-    "relative": "brother cousin daughter father friend mother neighbour sister son".split(),
-    "day": "Friday Monday Saturday Sunday Thursday Tuesday Wednesday".split(),
-    "hour": "afternoon evening morning night".split(),
-    "spot": "bridge church garden harbour library market park river school station".split(),
-    "ago": ["a week before", "last month", "on the spot", "that same day", "the day before"],
-    "job": "baker doctor farmer gardener lawyer nurse painter pilot sailor tailor teacher".split(),
-    "land": "Brazil Canada Finland Ireland Japan Morocco Norway Peru Portugal Scotland".split(),
-    "number": "eight eleven five four nine seven six ten twelve twenty".split(),
-    "snack": "apples chocolate crisps nuts popcorn raisins".split(),
-    "instrument": "banjo cello drum flute guitar harp piano trumpet violin".split(),
+WORDS: dict[str, tuple[str, ...]] = {
+    "aspect": _words("acting camera dialogue ending music pacing plot script story tone"),
+    "person": _words("aunt brother cousin father mother sister uncle"),
+    "relative": _words("brother cousin daughter father friend mother neighbour sister son"),
+    "day": _words("Friday Monday Saturday Sunday Thursday Tuesday Wednesday"),
+    "hour": _words("afternoon evening morning night"),
+    "spot": _words("bridge church garden harbour library market park river school station"),
+    "ago": ("a week before", "last month", "on the spot", "that same day", "the day before"),
+    "job": _words("baker doctor farmer gardener lawyer nurse painter pilot sailor tailor teacher"),
+    "land": _words("Brazil Canada Finland Ireland Japan Morocco Norway Peru Portugal Scotland"),
+    "number": _words("eight eleven five four nine seven six ten twelve twenty"),
+    "snack": _words("apples chocolate crisps nuts popcorn raisins"),
+    "instrument": _words("banjo cello drum flute guitar harp piano trumpet violin"),
 }
 
 
@@ -199,7 +203,8 @@ def iter_reviews(num_reviews: int, seed: int, chunk_size: int = 1000) -> Iterato
     """
     if num_reviews < 0 or chunk_size < 1:
         raise DataError(
-            f"Got num_reviews={num_reviews} and chunk_size={chunk_size}; expected at least 0 and 1: ask for some reviews."
+            f"Got num_reviews={num_reviews} and chunk_size={chunk_size}; expected at least 0 and 1: "
+            "ask for some reviews, in chunks of some size."
         )
     reviews = islice(_endless_reviews(seed), num_reviews)
     return iter(lambda: list(islice(reviews, chunk_size)), [])

@@ -1,0 +1,45 @@
+# Everything below the working folder: the environment in .venv, what runs make in .unroll, nothing in the home folder.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_NO_CACHE_DIR := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run test test-e2e lint faults gpu clean
+
+help: ## Show what there is to make
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/installed ## Install everything, pinned, into .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Unroll needs Python 3.11 or later, found $$($(PYTHON) --version); name another with make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@echo "Installing the packages of constraints.txt into .venv: one to five minutes"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: setup ## Run both pipelines on made data: no server, no download (about three minutes)
+	$(BIN)/unroll run all
+
+test: setup ## The quick tests: promises of every module, no server, no browser
+	$(BIN)/python -m pytest -q -m "not slow and not browser and not faults"
+
+test-e2e: setup ## Whole pipelines on real servers and in a real browser (Chromium)
+	$(BIN)/python -m pytest -q -m "(slow or browser) and not faults"
+
+faults: setup ## Kills, full disks, broken servers
+	$(BIN)/python -m pytest -q -m "faults"
+
+lint: setup ## Style, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+gpu: setup ## A short training of both projects on whatever card is there, without Prefect and MLflow
+	$(BIN)/python -m benchmarks.gpu
+
+clean: ## Remove the environment and everything that runs made
+	rm -rf .venv .unroll .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
