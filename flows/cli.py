@@ -1,16 +1,18 @@
 """The command line: one command, ``unroll``, whose heavy imports wait until they are needed.
 
 Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n stopped by
-signal n with the state saved. Tracebacks only with --debug.
+signal n with the state saved. Tracebacks only with --debug, which may stand anywhere.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -34,9 +36,10 @@ _debug = False
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs, of any command.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
 ) -> None:
+    """Recurrent networks as pipelines that run by themselves."""
     global _debug
     _debug = debug
     from flows.logs import set_up_logs
@@ -54,7 +57,9 @@ def run(
     from_stage: Annotated[
         str | None, typer.Option("--from", help="Run this stage and those after it anew.", metavar="STAGE")
     ] = None,
-    summary: Annotated[Path | None, typer.Option(help="Write the run's summary as JSON.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="Write the run's summary as JSON; of 'all', a list of both.")
+    ] = None,
 ) -> None:
     """Download, validate, encode, train, evaluate, register: the whole flow."""
     from flows.commands.run import run_projects
@@ -173,16 +178,34 @@ def main() -> None:
     """Run the command line; errors that a user can mend end in one message and their exit code."""
     # idle threads that spin make a shared machine several times slower; torch reads this when it is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # a terminal that cannot show a character shows another in its place
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        app(args=_debug_first(sys.argv[1:]))
     except UnrollError as error:
-        if _debug:
-            raise
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _give_up(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(130)
+        _give_up("stopped by Ctrl-C.", 130)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or ["no message"])[0][:500]
+        _give_up(f"{type(error).__name__}: {reason}\nNo such end was foreseen; run again with --debug to see where.", 1)
+
+
+def _debug_first(arguments: list[str]) -> list[str]:
+    """``unroll run … --debug`` means ``unroll --debug run …``; what stands after ``--`` is no option."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = [argument for argument in arguments[:end] if argument == "--debug"]
+    return [*flags[:1], *(argument for argument in arguments[:end] if argument != "--debug"), *arguments[end:]]
+
+
+def _give_up(message: str, exit_code: int) -> NoReturn:
+    """Print the message, after the traceback where --debug asks for it, and exit."""
+    if _debug:
+        traceback.print_exc()
+    print(f"Error: {message}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,12 @@ def quiet_libraries() -> None:
     """Keep Prefect's and MLflow's own lines off the terminal; they stay in their pages. Call after importing them."""
     from prefect.logging.handlers import PrefectConsoleHandler
 
-    for name in list(logging.root.manager.loggerDict):
-        candidate = logging.getLogger(name)
+    known = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    for candidate in [logging.root, *known]:
         for handler in list(candidate.handlers):
             if isinstance(handler, PrefectConsoleHandler):
                 candidate.removeHandler(handler)
+    # without any handler, Python's last resort would print warnings bare
+    logging.root.addHandler(logging.NullHandler())
     for name in ("mlflow", "alembic", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)

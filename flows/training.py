@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from typing import Any
 
 import mlflow
@@ -24,12 +25,15 @@ from unroll.data.sources import source_fingerprint
 from unroll.stages import mirror_folder
 from unroll.store import source_digests
 
+logger = logging.getLogger("unroll.flow")
+
 
 def run_stages(config: AnyConfig, preset: str, from_stage: str | None) -> dict[str, Any]:
     """Download, validate, encode, train, evaluate, register; returns the run's summary.
 
     One MLflow run holds what one config, data and code make, however often the flow is killed or repeated.
     """
+    logger.info("%s: looking for its MLflow run", config.project.replace("_", " "))
     run_key = make_run_key(config)
     sweep_dead_runs(except_key=run_key)
     tags = {"unroll.preset": preset, "prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_url": _page()}

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.tracking import reaching_mlflow
 from unroll.config import AnyConfig, LanguageModelConfig
-from unroll.generation import SamplingSettings
+from unroll.errors import RegistryError
 from unroll.store import MANIFEST
 
 CHAMPION = "champion"
@@ -181,9 +181,13 @@ def signature_and_example(config: AnyConfig) -> dict[str, object]:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+    from unroll.generation import SamplingSettings
+
+    # one column without a name: with a name, MLflow would refuse a plain list of texts
+    texts = Schema([ColSpec(DataType.string)])
     if not isinstance(config, LanguageModelConfig):
         # the classes' columns follow the corpus, so the outputs stay open
-        signature = ModelSignature(inputs=Schema([ColSpec(DataType.string, "text")]))
+        signature = ModelSignature(inputs=texts)
         return {"signature": signature, "input_example": pd.DataFrame({"text": ["A good film."]})}
     defaults = SamplingSettings()
     params = [
@@ -196,7 +200,7 @@ def signature_and_example(config: AnyConfig) -> dict[str, object]:
         ParamSpec("stop", DataType.string, [""], shape=(-1,)),
     ]
     signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        inputs=texts,
         outputs=Schema([ColSpec(DataType.string, "text")]),
         params=ParamSchema(params),
     )

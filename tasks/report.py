@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.register import read_registration
 from tasks.stage import StageContext, StageResult
-from tasks.train import read_training
 from tasks.tracking import TrackedRun
+from tasks.train import read_training
 from unroll.config import AnyConfig
 from unroll.data.encoded import EncodedCorpus
 from unroll.evaluation.intervals import Interval
@@ -37,7 +38,10 @@ def report(
     flow_run_id: str,
     stages: dict[str, StageResult],
 ) -> dict[str, Any]:
-    """Summarise a run: as JSON values for ``--summary``, as Markdown in MLflow and as a Prefect artifact."""
+    """Summarise a run: as Markdown in MLflow and as a Prefect artifact, and as JSON values.
+
+    Returns what ``--summary`` writes, and beside it ``passage``, which is for reading.
+    """
     evaluation = EvaluationReport.load(stages["evaluate"].artifact.folder)
     summary = _summary(config, context, flow_run_id, stages, evaluation)
     run = context.run()
@@ -70,8 +74,8 @@ def _summary(
             "digest": stages["download"].artifact.digest,
             **{split: int(statistics[split][size]) for split in ("train", "validation", "test")},
         },
-        "metrics": _plain(evaluation.metrics),
-        "rival": None if rival is None else {"name": rival.name, **_plain(rival.metrics)},
+        "metrics": _plain(evaluation.metrics, only=evaluation.metrics),
+        "rival": None if rival is None else {"name": rival.name, **_plain(rival.metrics, only=evaluation.metrics)},
         "model": {
             "name": registration["name"],
             "version": registration["version"],
@@ -85,19 +89,20 @@ def _summary(
     }
 
 
-def _plain(metrics: Any) -> dict[str, dict[str, float]]:
-    return {name: asdict(interval) for name, interval in metrics.items()}
+def _plain(metrics: Mapping[str, Interval], only: Container[str]) -> dict[str, dict[str, float]]:
+    return {name: asdict(interval) for name, interval in metrics.items() if name in only}
 
 
 def _markdown(summary: dict[str, Any], evaluation: EvaluationReport, run: TrackedRun) -> str:
     model, training = summary["model"], summary["training"]
     rival = evaluation.rival.metrics if evaluation.rival else {}
+    rival_name = evaluation.rival.name if evaluation.rival else "no rival"
     lines = [
         f"# {summary['project'].replace('_', ' ')}: {model['name']} version {model['version']} {model['decision']}",
         "",
         model["reason"],
         "",
-        f"| test metric | model, {evaluation.confidence:.0%} interval | {evaluation.rival.name if evaluation.rival else 'no rival'} |",
+        f"| test metric | model, {evaluation.confidence:.0%} interval | {rival_name} |",
         "|---|---|---|",
         *(f"| {name} | {_cell(value)} | {_cell(rival.get(name))} |" for name, value in evaluation.metrics.items()),
         "",
@@ -107,10 +112,7 @@ def _markdown(summary: dict[str, Any], evaluation: EvaluationReport, run: Tracke
         "",
         "| stage | | seconds | why |",
         "|---|---|---|---|",
-        *(
-            f"| {stage['name']} | {'skipped' if stage['skipped'] else 'run'} | {stage['seconds']:.1f} | {stage['reason']} |"
-            for stage in summary["stages"]
-        ),
+        *(_stage_row(stage) for stage in summary["stages"]),
         "",
         f"MLflow run {summary['mlflow_run_id']}" + (f": {run.url()}" if run.url() else ""),
         f"Prefect flow run {summary['flow_run_id']}",
@@ -118,6 +120,11 @@ def _markdown(summary: dict[str, Any], evaluation: EvaluationReport, run: Tracke
     if summary["passage"]:
         lines += ["", "Generated:", "", "```text", summary["passage"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def _stage_row(stage: dict[str, Any]) -> str:
+    verb = "skipped" if stage["skipped"] else "run"
+    return f"| {stage['name']} | {verb} | {stage['seconds']:.1f} | {stage['reason']} |"
 
 
 def _cell(interval: Interval | None) -> str:

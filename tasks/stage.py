@@ -16,7 +16,8 @@ from typing import Any, ParamSpec
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from tasks.tracking import TrackedRun, attach_run
 from unroll.errors import ConfigError
@@ -119,7 +120,7 @@ def stage_task(name: str) -> Callable[[Callable[Parameters, StageResult]], Calla
 
         @wraps(function)
         def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> StageResult:
-            state = run(*args, **kwargs, return_state=True)
+            state: Any = run(*args, **kwargs, return_state=True)
             result: StageResult = state.result()
             return result
 

@@ -114,7 +114,9 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if experiment is None:
         # Another command may create it in this instant.
         with suppress(MlflowException):
-            return client.create_experiment(name, artifact_location=_artifact_location(client.tracking_uri, name))
+            location = _artifact_location(client.tracking_uri, name)
+            # MLflow's page opens on training runs and their curves rather than on traces of prompts
+            return client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"})
         experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise MlflowException(f"the experiment {name} is deleted; restore it with `mlflow experiments restore`")

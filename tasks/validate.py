@@ -27,7 +27,7 @@ def validate(config: AnyConfig, context: StageContext, corpus: StageResult) -> S
     create_markdown_artifact(markdown, key=f"data-report-{slug}", description=f"Data report, {config.project}")
     log_once(context, result, lambda run: run.log_artifact(result.artifact.folder / "data_report.md", "data"))
     for warning in report.warnings:
-        logger.warning("data: %s", warning.message)
+        logger.warning("data: %s (%s): %s", warning.name.replace("_", " "), f"{warning.count:,}", warning.message)
     report.raise_on_error()
     return result
 

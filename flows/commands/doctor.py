@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from flows.commands.early_checks import trouble_with, without_password
 from flows.embedded import workplace
-from unroll.errors import UnrollError
+from unroll.files import existing_parent
 
 Check = tuple[str, str, str]
 """Verdict (ok, note or problem), what was looked at, what was found."""
@@ -24,15 +22,11 @@ PACKAGES = ("torch", "prefect", "fastapi", "mlflow", "datasets", "pandas", "toke
 
 
 def examine() -> int:
-    """Print every check; return 1 where there is a problem, else 0."""
-    table = Table()
-    for heading in ("", "what", "found"):
-        table.add_column(heading, overflow="fold")
+    """Print every check, a line each; return 1 where there is a problem, else 0."""
     checks = [*_machine(), *_packages(), *_places(), *_servers()]
+    width = max(len(what) for _, what, _ in checks)
     for verdict, what, found in checks:
-        style = {"ok": "green", "note": "yellow", "problem": "bold red"}[verdict]
-        table.add_row(f"[{style}]{verdict}[/]", what, found)
-    Console().print(table)
+        print(f"{verdict:8} {what:{width}}  {found}")
     return int(any(verdict == "problem" for verdict, _, _ in checks))
 
 
@@ -61,7 +55,7 @@ def _packages() -> Iterator[Check]:
 
 def _places() -> Iterator[Check]:
     place = workplace()
-    parent = place.root if place.root.exists() else place.root.parent
+    parent = existing_parent(place.root)
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
@@ -82,15 +76,11 @@ def _places() -> Iterator[Check]:
 
 
 def _servers() -> Iterator[Check]:
-    import httpx
-
-    for variable, path in (("PREFECT_API_URL", "/health"), ("MLFLOW_TRACKING_URI", "/health")):
+    for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
         url = os.environ.get(variable, "")
-        if not url.startswith("http"):
+        if not url.startswith(("http://", "https://")):
             yield "ok", variable, url or "not set: embedded, below the working folder"
-            continue
-        try:
-            httpx.get(url.rstrip("/") + path, timeout=5).raise_for_status()
-            yield "ok", variable, f"{url} answers"
-        except (httpx.HTTPError, UnrollError) as error:
-            yield "problem", variable, f"{url} does not answer: {error}"
+        elif trouble := trouble_with(url):
+            yield "problem", variable, f"{without_password(url)} does not answer: {trouble}"
+        else:
+            yield "ok", variable, f"{without_password(url)} answers"

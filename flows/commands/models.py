@@ -2,66 +2,65 @@
 
 from __future__ import annotations
 
-import logging
+import textwrap
+from collections.abc import Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
-from flows.embedded import prepare_environment, workplace
+from flows.commands.registry import open_registry
 from unroll.errors import RegistryError
+
+if TYPE_CHECKING:
+    from tasks.registry import Version
+
+SCORES = (("unroll.test/accuracy", "accuracy"), ("unroll.test/bits_per_char", "bits per char"))
 
 
 def list_versions(name: str | None) -> None:
-    """Print a table of every version."""
-    registry = _registry()
-    names = [name] if name else registry.names()
-    table = Table()
-    for heading in ("model", "version", "aliases", "test score", "decision", "registered"):
-        table.add_column(heading)
-    for each in names:
-        for version in registry.versions(each):
-            made = datetime.fromtimestamp(version.created).strftime("%Y-%m-%d %H:%M")
-            decision = version.tags.get("unroll.decision", "")
-            table.add_row(each, version.number, ", ".join(version.aliases), _score(version.tags), decision, made)
-    if table.row_count == 0:
+    """Print a line for every version, newest first, below the name of its model."""
+    registry = open_registry()
+    there = registry.names()
+    if name is not None and name not in there:
         raise RegistryError(
-            f"No model {name or ''} is registered at {registry.tracking_uri}; train one with 'unroll run'."
+            f"No model {name!r} is registered at {registry.tracking_uri}; there: {', '.join(there) or 'none'}."
         )
-    Console().print(table)
+    if not there:
+        raise RegistryError(f"No model is registered at {registry.tracking_uri}; train one with 'unroll run'.")
+    for each in [name] if name else there:
+        print(each)
+        for version in registry.versions(each):
+            print(f"  {_line(version)}".rstrip())
 
 
 def show_version(spec: str) -> None:
     """Print what the registry knows of a version; a bare model name means its champion."""
-    registry = _registry()
+    registry = open_registry()
     name, _, version_spec = spec.replace("@", "/").partition("/")
     version = registry.resolve(name, version_spec or None)
-    console = Console()
-    console.print(f"{version.name} version {version.number}  {' '.join(version.aliases)}", style="bold")
-    console.print(
-        f"{version.tags.get('unroll.decision', 'undecided')}: {version.tags.get('unroll.decision_reason', '')}"
-    )
-    table = Table(show_header=False)
-    for key, value in sorted(version.tags.items()):
-        if not key.startswith("unroll.decision"):
-            table.add_row(key.removeprefix("unroll."), value)
-    table.add_row("MLflow run", version.run_id)
-    table.add_row("load with", f'mlflow.pyfunc.load_model("{version.uri}")')
-    console.print(table)
+    print(f"{version.name} version {version.number} {' '.join(version.aliases)}".rstrip())
+    decision = version.tags.get("unroll.decision", "undecided")
+    reason = version.tags.get("unroll.decision_reason", "")
+    print(textwrap.fill(f"{decision}: {reason}" if reason else decision, 80, break_long_words=False))
+    facts = {
+        key.removeprefix("unroll."): value
+        for key, value in sorted(version.tags.items())
+        if not key.startswith("unroll.decision")
+    }
+    facts |= {"registered": _date(version), "MLflow run": version.run_id}
+    facts["load with"] = f'mlflow.pyfunc.load_model("{version.uri}")'
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        print(f"  {key:{width}}  {value}")
 
 
-def _registry():  # type: ignore[no-untyped-def]  # its class lives behind the late import
-    prepare_environment(workplace())
-    import mlflow
-
-    from tasks.registry import ModelRegistry
-
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    return ModelRegistry(mlflow.get_tracking_uri())
+def _line(version: Version) -> str:
+    aliases, decision = ", ".join(version.aliases), version.tags.get("unroll.decision", "")
+    return f"{version.number:>4}  {decision:9} {aliases:11} {_score(version.tags):22} {_date(version)}"
 
 
-def _score(tags: dict[str, str]) -> str:
-    for key in ("unroll.test/accuracy", "unroll.test/bits_per_char"):
-        if key in tags:
-            return f"{key.removeprefix('unroll.test/').replace('_', ' ')} {float(tags[key]):.4f}"
-    return ""
+def _date(version: Version) -> str:
+    return datetime.fromtimestamp(version.created).strftime("%Y-%m-%d %H:%M")
+
+
+def _score(tags: Mapping[str, str]) -> str:
+    return next((f"{label} {float(tags[key]):.4f}" for key, label in SCORES if key in tags), "")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from flows.commands.early_checks import check_output, check_servers, check_sources
 from flows.embedded import prefect_server, prepare_environment, workplace
 from unroll.config import AnyConfig, SentimentConfig, load_config
 from unroll.errors import ConfigError
@@ -17,43 +17,60 @@ from unroll.stages import STAGES
 
 logger = logging.getLogger("unroll.run")
 
+FLOWS = ("flows.train_sentiment", "flows.train_language_model")
+
 
 def run_projects(
     projects: Sequence[str], preset: str, overrides: Sequence[str], from_stage: str | None, summary_path: Path | None
 ) -> None:
     """Run the flows one after the other; print a table of what came out; write the summary where asked.
 
-    Raises UnrollError, before anything is started where the settings do not fit.
+    Raises UnrollError, before anything is started or written where the settings, the user's files or servers do not do.
     """
-    if from_stage is not None and from_stage not in STAGES:
-        raise ConfigError(f"There is no stage {from_stage!r}; the stages are {', '.join(STAGES)}.")
-    configs = [load_config(project, preset, overrides) for project in projects]
     logger.info("unroll: %s, config %s", " and ".join(project.replace("_", " ") for project in projects), preset)
+    configs = _check(projects, preset, overrides, from_stage, summary_path)
     place = workplace()
     prepare_environment(place)
     server = prefect_server(place)
     server.start()
     _import_flows()
     with server:
-        summaries = [_run_flow(config, preset, from_stage, show_debug=False) for config in configs]
+        results = [_run_flow(config, preset, from_stage) for config in configs]
+    # the passage is for reading; the summary keeps to what scripts and CI read
+    passages = [summary.pop("passage") for summary in results]
     if summary_path is not None:
         with writing(summary_path):
-            write_json(summary_path, summaries[0] if len(summaries) == 1 else summaries)
+            write_json(summary_path, results[0] if len(results) == 1 else results)
     from flows.commands.table import print_summaries
 
-    print_summaries(summaries)
+    print_summaries(results, passages)
+
+
+def _check(
+    projects: Sequence[str], preset: str, overrides: Sequence[str], from_stage: str | None, summary_path: Path | None
+) -> list[AnyConfig]:
+    if from_stage is not None and from_stage not in STAGES:
+        raise ConfigError(f"There is no stage {from_stage!r}; the stages are {', '.join(STAGES)}.")
+    configs = [load_config(project, preset, overrides) for project in projects]
+    if summary_path is not None:
+        check_output(summary_path)
+    for config in configs:
+        check_sources(config)
+    check_servers("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+    return configs
 
 
 def _import_flows() -> None:
     """Import what is heavy while the server starts."""
-    import flows.train_language_model
-    import flows.train_sentiment
+    logger.info("loading PyTorch, Prefect and MLflow")
     from flows.logs import quiet_libraries
 
+    for flow in FLOWS:
+        import_module(flow)
     quiet_libraries()
 
 
-def _run_flow(config: AnyConfig, preset: str, from_stage: str | None, show_debug: bool) -> dict[str, Any]:
+def _run_flow(config: AnyConfig, preset: str, from_stage: str | None) -> dict[str, Any]:
     from flows.embedded import drain_history
     from flows.train_language_model import train_language_model
     from flows.train_sentiment import train_sentiment

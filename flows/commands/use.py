@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows.embedded import prepare_environment, workplace
+from flows.commands.early_checks import check_output
+from flows.commands.registry import open_registry
+from flows.commands.table_file import check_suffix, writing_table
 from unroll.config import make_config, registered_name
-from unroll.errors import ConfigError, DataError
-from unroll.files import writing
+from unroll.errors import DataError
+
+if TYPE_CHECKING:
+    from unroll.data.review_files import Batch, ReviewTable
 
 logger = logging.getLogger("unroll.use")
-
-OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def predict_texts(texts: Sequence[str], model: str | None) -> None:
     """Print label, probability and text, separated by tabs, a line for each text."""
-    from unroll.prediction import SentimentPredictor
-    from unroll.training.device import resolve_device
-
     with _model_folder("sentiment", model) as folder:
+        from unroll.prediction import SentimentPredictor
+        from unroll.training.device import resolve_device
+
         predictor = SentimentPredictor.load(folder, resolve_device("auto"))
     probs = predictor.predict(texts)
     for text, row in zip(texts, probs, strict=True):
@@ -34,39 +36,43 @@ def predict_texts(texts: Sequence[str], model: str | None) -> None:
 
 
 def predict_file(input_path: Path, output_path: Path, text_column: str, model: str | None) -> None:
-    """Write the input's columns with ``label`` and ``probability_<class>`` beside them, whole or not at all."""
-    from unroll.data.progress import Progress
-    from unroll.data.review_files import open_table
-    from unroll.prediction import SentimentPredictor
-    from unroll.training.device import resolve_device
+    """Write the input's columns with ``label`` and ``probability_<class>`` beside them, whole or not at all.
 
-    if output_path.suffix.lower() not in OUTPUT_SUFFIXES:
-        raise ConfigError(f"--output {output_path}: expected a name that ends in one of {', '.join(OUTPUT_SUFFIXES)}.")
+    A missing text counts as an empty one. Raises DataError for an input without that column or without rows.
+    """
+    from unroll.data.review_files import open_table
+
+    check_suffix(output_path)
+    check_output(output_path)
     table = open_table(input_path)
-    if text_column not in table.columns:
-        raise DataError(
-            f"{input_path} has no column {text_column!r}; its columns are {', '.join(table.columns)}. Choose with "
-            "--text-column NAME."
-        )
+    _require_column(input_path, table, text_column)
+    rows = sum(len(batch[text_column]) for batch in table.read([text_column]))
+    if not rows:
+        raise DataError(f"{input_path} has columns {', '.join(table.columns)} and no rows; expected texts.")
     with _model_folder("sentiment", model) as folder:
+        from unroll.data.progress import Progress
+        from unroll.prediction import SentimentPredictor
+        from unroll.training.device import resolve_device
+
         predictor = SentimentPredictor.load(folder, resolve_device("auto"))
-    progress = Progress(f"predicting {input_path.name}", sum(map(_rows, table.read([text_column]))), "texts")
-    with _writing_table(output_path) as write:
+    progress = Progress(f"predicting {input_path.name}", rows, "texts")
+    with writing_table(output_path) as output:
         for batch in table.read(table.columns):
-            texts = [text if isinstance(text, str) else "" for text in batch[text_column]]
+            texts = _texts(input_path, batch, text_column, progress.done)
             predictions = predictor.predict_table(texts)
             clash = {name: f"predicted_{name}" for name in predictions.columns if name in batch}
-            write({**batch, **predictions.rename(columns=clash).to_dict(orient="list")})
+            columns = predictions.rename(columns=clash)
+            output.write({**batch, **{str(name): columns[name].tolist() for name in columns}})
             progress.advance(len(texts))
 
 
 def generate_texts(prompt: str, count: int, model: str | None, options: dict[str, Any]) -> None:
     """Print the prompt and what follows it, character by character; several texts with a line between them."""
-    from unroll.generation import SamplingSettings, TextGenerator
-    from unroll.training.device import resolve_device
-
-    settings = SamplingSettings(**options)
     with _model_folder("language_model", model) as folder:
+        from unroll.generation import SamplingSettings, TextGenerator
+        from unroll.training.device import resolve_device
+
+        settings = SamplingSettings(**options)
         generator = TextGenerator.load(folder, resolve_device("auto"))
     for sample in range(count):
         if sample:
@@ -80,56 +86,26 @@ def generate_texts(prompt: str, count: int, model: str | None, options: dict[str
 
 @contextmanager
 def _model_folder(project: str, model: str | None) -> Iterator[Path]:
-    prepare_environment(workplace())
-    import mlflow
-
-    from tasks.registry import ModelRegistry
-
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    registry = ModelRegistry(mlflow.get_tracking_uri())
+    registry = open_registry()
     version = registry.resolve(registered_name(make_config(project, {})), model)
     logger.info("using %s version %s", version.name, version.number)
     with registry.model_folder(version) as folder:
         yield folder
 
 
-def _rows(batch: dict[str, list[Any]]) -> int:
-    return len(next(iter(batch.values())))
+def _require_column(path: Path, table: ReviewTable, text_column: str) -> None:
+    if text_column in table.columns:
+        return
+    near = difflib.get_close_matches(text_column, table.columns, n=1, cutoff=0.4)
+    hint = f"did you mean --text-column {near[0]}?" if near else "choose with --text-column NAME."
+    raise DataError(f"{path} has no column {text_column!r}; its columns are {', '.join(table.columns)}; {hint}")
 
 
-@contextmanager
-def _writing_table(path: Path) -> Iterator[Any]:
-    """A function that appends a batch of columns; the file takes its name when all is written."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    suffix = path.suffix.lower()
-    writer: pq.ParquetWriter | None = None
-    with writing(path):
-        file = partial.open("w", encoding="utf-8", newline="") if suffix != ".parquet" else None
-
-    def write(batch: dict[str, list[Any]]) -> None:
-        nonlocal writer
-        if file is None:
-            arrow = pa.table(batch) if writer is None else pa.table(batch, schema=writer.schema)
-            writer = writer or pq.ParquetWriter(partial, arrow.schema)
-            writer.write_table(arrow)
-            return
-        frame = pd.DataFrame(batch)
-        if suffix in (".jsonl", ".ndjson"):
-            frame.to_json(file, orient="records", lines=True, force_ascii=False)
-        else:
-            frame.to_csv(file, index=False, header=file.tell() == 0, sep="\t" if suffix == ".tsv" else ",")
-
-    try:
-        with writing(path):
-            yield write
-            if file is not None:
-                file.close()
-            if writer is not None:
-                writer.close()
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _texts(path: Path, batch: Batch, text_column: str, rows_before: int) -> list[str]:
+    for row, text in enumerate(batch[text_column], rows_before + 1):
+        if text is not None and not isinstance(text, str):
+            raise DataError(
+                f"{path}, row {row:,}: column {text_column!r} holds {text!r} ({type(text).__name__}); expected text. "
+                "Choose another with --text-column NAME."
+            )
+    return [text or "" for text in batch[text_column]]

@@ -1,4 +1,4 @@
-"""Every setting of both projects: its type, bounds and unit, and how a YAML preset and overrides become one frozen value.
+"""Every setting of both projects: type, bounds, unit; how a YAML preset and overrides become one frozen value.
 
 A preset (``configs/<project>/<name>.yaml``) is one reproducible run. Models forbid unknown names, so a typo is an
 error that names the nearest setting; all problems of a config are reported at once.
@@ -30,7 +30,9 @@ PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 class Section(BaseModel):
     """A frozen group of settings; attribute docstrings become the descriptions in Prefect's form."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
 
 class SentimentDataConfig(Section):
@@ -270,13 +272,16 @@ CONFIG_CLASSES: dict[str, type[SentimentConfig] | type[LanguageModelConfig]] = {
 def load_config(project: str, name_or_path: str = "sample", overrides: Sequence[str] = ()) -> AnyConfig:
     """Read a preset by name or path, apply ``section.key=value`` overrides, and check the whole.
 
-    Raises ConfigError: no such preset, not YAML, an unknown setting (with the nearest right one), a value out of bounds.
+    Raises ConfigError: no such preset, not YAML, an unknown setting (with the nearest right one), or a value out of
+    bounds.
     """
     path = find_preset(project, name_or_path)
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a YAML file of settings: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file that you may read.") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} holds a {type(settings).__name__}; expected sections with settings, as in configs/.")
     for override in overrides:
@@ -299,7 +304,10 @@ def find_preset(project: str, name_or_path: str) -> Path:
 
 def make_config(project: str, settings: Mapping[str, Any]) -> AnyConfig:
     """Check plain settings and freeze them. Raises ConfigError listing every problem."""
+    if project not in CONFIG_CLASSES:
+        raise ConfigError(f"There is no project {project!r}; there are {', '.join(CONFIG_CLASSES)}.")
     config_class = CONFIG_CLASSES[project]
+    settings = {name: value for name, value in settings.items() if value is not None}  # a section left empty
     try:
         return config_class.model_validate(settings)
     except ValidationError as error:
@@ -354,7 +362,8 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
     *sections, key = name.strip().split(".")
     place = settings
     for section in sections:
-        child = place.setdefault(section, {})
+        child = {} if place.get(section) is None else place[section]
+        place[section] = child
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override!r}: {section!r} is a setting, not a section.")
         place = child
@@ -365,12 +374,14 @@ def _describe_problem(problem: Any, names: Sequence[str]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         sections = sorted({known.rpartition(".")[0] for known in names} - {""})
-        near = difflib.get_close_matches(name, [*names, *sections], n=1, cutoff=0.5)
-        near = near or [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+        near = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
+        near = near or difflib.get_close_matches(name, [*names, *sections], n=1, cutoff=0.5)
         return f"unknown setting {name}" + (
             f"; did you mean {near[0]}?" if near else "; see the guide for their names."
         )
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{name}: {message}"  # a rule between settings names those it is about
     return f"{name}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if name else message
 
 

@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unroll.errors import StoreError
+from unroll.errors import StoreError, UnrollError
+
+FULL_DISK_BYTES = 64 << 10
+"""Free space below which a failed write is put down to a full disk, whatever its error says."""
 
 
 def sha256_of(path: Path) -> str:
@@ -50,35 +53,54 @@ def sync_path(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of a failed write below ``path`` into a StoreError that says what to do."""
+    """Turn what the operating system says of a failed write below ``path`` into a StoreError that says what to do.
+
+    A library may tell of a full disk in an exception of its own; what then counts is whether the disk is full.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_existing_parent(path)).free // 2**20
+    except UnrollError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number == errno.EFBIG:
             raise StoreError(
-                f"The disk is full: {free} MiB are free where {path} is written. Nothing half-made was kept; "
-                "free some space ('unroll clean' drops artifacts that no run needs) and run the same command again."
+                f"A file below {path} grew beyond the limit that this system sets on files. Nothing half-made was "
+                "kept; raise the limit (ulimit -f), or make less data."
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
             raise StoreError(
-                f"{path} cannot be written ({error.strerror}). Run in a folder that you may write to, or point "
+                f"{path} cannot be written ({os.strerror(number)}). Run in a folder that you may write to, or point "
                 "UNROLL_HOME at one."
+            ) from error
+        free = _free_bytes(path)
+        if number in (errno.ENOSPC, errno.EDQUOT) or free < FULL_DISK_BYTES:
+            raise StoreError(
+                f"The disk is full: {free // 2**20} MiB are free where {path} is written. Nothing half-made was kept; "
+                "free some space ('unroll clean' drops artifacts that no run needs) and run the same command again."
             ) from error
         raise
 
 
-def _existing_parent(path: Path) -> Path:
+def existing_parent(path: Path) -> Path:
+    """``path`` itself if it is there, else the nearest folder above it that is."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(existing_parent(path)).free

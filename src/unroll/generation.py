@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from unroll.data.encoders import TextEncoder
-from unroll.errors import PredictionError
 from unroll.data.vocabulary import Vocabulary
+from unroll.errors import PredictionError
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.saved import load_model
 
@@ -84,8 +84,10 @@ class TextGenerator:
         return [prompt + "".join(self.stream(prompt, settings, sample=sample)) for sample, prompt in enumerate(prompts)]
 
     def stream(self, prompt: str, settings: SamplingSettings, sample: int = 0) -> Iterator[str]:
-        """Characters as they are made, one at a time. Characters of the prompt that the model never saw are read as
-        `<unk>`, with a warning; neither `<unk>` nor `<pad>` is ever made.
+        """Characters as they are made, one at a time.
+
+        Characters of the prompt that the model never saw are read as `<unk>`, with a warning; neither `<unk>` nor
+        `<pad>` is ever made.
         """
         logger.debug("generating %d characters", settings.length)
         noise = np.random.Generator(np.random.Philox(key=[settings.seed, sample]))
@@ -115,14 +117,21 @@ class TextGenerator:
 
 
 def draw(logits: FloatArray, settings: SamplingSettings, noise: np.random.Generator) -> int:
-    """Draw one id from logits (V,) after temperature, top-k, top-p and min-p, by the Gumbel-max trick."""
+    """Draw one id from logits (V,) after temperature, top-k, top-p and min-p, by the Gumbel-max trick.
+
+    Raises PredictionError where there is nothing to draw: logits that are not numbers, or no character in them.
+    """
     gumbel = noise.gumbel(size=logits.shape)
     logits = logits.copy()
     logits[[Vocabulary.PAD_ID, Vocabulary.UNK_ID]] = -np.inf
+    highest = logits.max()
+    if not np.isfinite(highest):
+        raise PredictionError("The model gives no character a finite score; it is damaged: train it again.")
     if settings.temperature == 0:
         return int(logits.argmax())
-    logits = keep_likely(logits / settings.temperature, settings)
-    return int((logits + gumbel).argmax())
+    with np.errstate(over="ignore"):  # a temperature near 0 sends all but the likeliest to minus infinity
+        logits = (logits - highest) / settings.temperature
+    return int((keep_likely(logits, settings) + gumbel).argmax())
 
 
 def keep_likely(logits: FloatArray, settings: SamplingSettings) -> FloatArray:
@@ -133,7 +142,8 @@ def keep_likely(logits: FloatArray, settings: SamplingSettings) -> FloatArray:
     kept = np.ones(len(order), dtype=bool)
     if settings.top_k:
         kept[settings.top_k :] = False
-    kept &= np.concatenate([[0.0], np.cumsum(probs)[:-1]]) < settings.top_p
+    if settings.top_p < 1.0:  # sums of rounded numbers may reach 1 before the last one
+        kept &= np.concatenate([[0.0], np.cumsum(probs)[:-1]]) < settings.top_p
     kept &= probs >= settings.min_p * probs[0]
     kept[0] = True
     result = np.full_like(logits, -np.inf)

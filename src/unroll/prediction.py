@@ -60,10 +60,12 @@ class SentimentPredictor:
         A text without a known word gets the answer that the model gives to an unknown word. Raises PredictionError
         for anything that is not a string.
         """
+        if isinstance(texts, str):
+            raise PredictionError("Got one string; expected a list of texts, if only of one.")
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise PredictionError(f"Item {position} is a {type(text).__name__}; expected a text.")
-        if not texts:
+        if len(texts) == 0:
             return np.empty((0, len(self.class_names)))
         assert isinstance(self.saved.model, SentimentClassifier)
         encoded = EncodedTexts(self.saved.encoder.encode_batch(texts))

@@ -82,34 +82,15 @@ def encode_key(config: AnyConfig, corpus: Artifact) -> StageKey:
         **_settings(config, "encoding."),
         "seed": config.seed,
     }
-    code = source_digests(["unroll.data.encoded", "unroll.data.splits", "unroll.stages"])
+    code = source_digests(["unroll.data.corpus_encoding"])
     return StageKey(config.project, "encode", {"corpus": corpus.digest}, settings, code)
 
 
 def encode(config: AnyConfig, corpus: Artifact, folder: Path) -> None:
     """Split, learn the vocabulary from the training split, and write every split as ids."""
-    from unroll.data.corpora import ReviewCorpus, TextCorpus
-    from unroll.data.encoded import encode_reviews, encode_text
-    from unroll.data.splits import split_reviews, split_text
+    from unroll.data.corpus_encoding import encode_corpus
 
-    if isinstance(config, LanguageModelConfig):
-        corpus_text = TextCorpus.open(corpus.folder)
-        text, test = corpus_text.read(), corpus_text.read_test()
-        ranges = split_text(len(text), config.data, test is not None)
-        parts = {name: text[part.start : part.stop] for name, part in ranges._asdict().items() if part is not None}
-        encode_text(parts if test is None else {**parts, "test": test}, config.encoding, folder)
-        return
-    reviews = ReviewCorpus.open(corpus.folder)
-    splits = split_reviews(reviews, config.data, config.seed)
-    places = {name: splits.place(name) for name in ("train", "validation", "test")}
-    encode_reviews(
-        lambda split: reviews.iter_texts(*places[split]),
-        {split: reviews.labels(source)[rows] for split, (source, rows) in places.items()},
-        {split: rows for split, (_, rows) in places.items()},
-        reviews.class_names,
-        config.encoding,
-        folder,
-    )
+    encode_corpus(config, corpus.folder, folder)
 
 
 def train_key(config: AnyConfig, encoded: Artifact) -> StageKey:

@@ -92,6 +92,7 @@ class Store:
         """Use ``root``, made when something is first written."""
         self.root = root
         self.work = root.parent / "work"
+        self._damage: dict[str, str] = {}
 
     def find(self, key: StageKey) -> Artifact | None:
         """The artifact of a key, every file checked against its digest; a damaged one is set aside and logged."""
@@ -102,17 +103,20 @@ class Store:
             return verify(folder)
         except StoreError as error:
             logger.warning("%s; made anew", error)
+            self._damage[key.digest] = f"its artifact was damaged: {error}"
             self.remove_artifact(folder)
             return None
 
     def explain_miss(self, key: StageKey) -> str:
         """Why there is no artifact: what differs from the most similar one of the stage, the newest among equals."""
+        if key.digest in self._damage:
+            return self._damage[key.digest]
         candidates = []
         for path in self._folder(key).parent.glob(f"*/{MANIFEST}"):
             try:
                 manifest = json.loads(path.read_text(encoding="utf-8"))
                 candidates.append((key.differences(manifest), -float(manifest["created"])))
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
         if not candidates:
             return "never made here"
@@ -128,13 +132,15 @@ class Store:
         partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            for leftover in target.parent.glob(f"{target.name}.partial-*"):  # of a killed process: we hold the lock
+            for leftover in target.parent.glob(f"{target.name}.*-*"):  # of a killed process: we hold the lock
                 shutil.rmtree(leftover, ignore_errors=True)
             partial.mkdir()
             try:
-                write(partial)
-                _write_manifest(key, partial)
-                publish_folder(partial, target)
+                with writing(target):  # looks at the disk before the half-made folder is gone
+                    write(partial)
+                    _write_manifest(key, partial)
+                    self.remove_artifact(target)  # whatever lacks a readable manifest would be in the way
+                    publish_folder(partial, target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return verify(target)
@@ -188,8 +194,9 @@ def verify(folder: Path) -> Artifact:
     """Check every file of an artifact against its manifest. Raises StoreError saying which one differs."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files: dict[str, str] = manifest["files"]
-    except (OSError, ValueError, KeyError) as error:
+        files: dict[str, str] = dict(manifest["files"])
+        stage, key = str(manifest["stage"]), str(manifest["key"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder / MANIFEST} cannot be read ({error})") from error
     for name, expected in files.items():
         path = folder / name
@@ -197,7 +204,7 @@ def verify(folder: Path) -> Artifact:
             raise StoreError(f"{path} is missing from its artifact")
         if sha256_of(path) != expected:
             raise StoreError(f"{path} is not what was written there (its SHA-256 differs from the manifest's)")
-    return Artifact(manifest["stage"], manifest["key"], str(folder), _files_digest(files))
+    return Artifact(stage, key, str(folder), _files_digest(files))
 
 
 def source_digests(modules: Iterable[str]) -> dict[str, str]:

@@ -164,14 +164,18 @@ def _make_text(config: TextDataConfig, seed: int, folder: Path) -> Info:
     from unroll.data.sample import iter_prose
 
     size, written, alphabet = config.sample_size, 0, set[str]()
-    bits = np.lib.format.open_memmap(folder / "bits.npy", mode="w+", dtype=np.float32, shape=(size,))
-    with (folder / "text.txt").open("w", encoding="utf-8", newline="") as file:
+    header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (size,)}
+    with (
+        (folder / "text.txt").open("w", encoding="utf-8", newline="") as file,
+        (folder / "bits.npy").open("wb") as bits,
+    ):
+        # written, not mapped: on a full disk, writing to a mapped file kills the process
+        np.lib.format.write_array_header_1_0(bits, header)
         for prose in iter_prose(size, seed):
             file.write(prose.text)
-            bits[written : written + len(prose.text)] = prose.bits
+            bits.write(np.asarray(prose.bits, dtype=np.float32).tobytes())
             written += len(prose.text)
             alphabet.update(prose.text)
-    bits.flush()
     return {"origin": "sample", "characters": written, "distinct": len(alphabet), "files": {}}
 
 

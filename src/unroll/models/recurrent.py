@@ -93,7 +93,8 @@ class Recurrent(nn.Module):
             if depth > 0:
                 sequence = self.dropout(sequence)
             layer_input = sequence
-            sequence, layer_state = _run_layer(self.forward_layers[depth], layer_input, state and state[depth])
+            initial = None if state is None else state[depth]
+            sequence, layer_state = _run_layer(self.forward_layers[depth], layer_input, initial)
             next_state.append(layer_state)
             last_hidden = _last_position(sequence, lengths)
             if reversal is not None:
@@ -109,6 +110,11 @@ class Recurrent(nn.Module):
 def detach_state(state: tuple[LayerState, ...] | None) -> tuple[LayerState, ...] | None:
     """Keep the values and drop the graph, so that a gradient ends at the window's start (truncated BPTT)."""
     return None if state is None else tuple(tuple(part.detach() for part in layer) for layer in state)
+
+
+def move_state(state: tuple[LayerState, ...] | None, device: torch.device) -> tuple[LayerState, ...] | None:
+    """The same state on another device."""
+    return None if state is None else tuple(tuple(part.to(device) for part in layer) for layer in state)
 
 
 def _make_layer(cell: Cell, input_size: int, hidden_size: int) -> nn.RNN | nn.LSTM | nn.GRU:

@@ -36,7 +36,7 @@ def load_model(folder: Path, device: torch.device) -> SavedModel:
         plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         class_names = tuple(plain.pop("class_names"))
         config = make_config(plain["project"], plain)
-    except (OSError, ValueError, KeyError, UnrollError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UnrollError) as error:
         raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error}); register the model anew.") from error
     encoder = load_encoder(folder)
     model: nn.Module

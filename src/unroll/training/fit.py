@@ -26,9 +26,10 @@ from unroll.training.checkpoint import WEIGHTS_FILE, load_weights, weights_sha25
 from unroll.training.language_model import LanguageModelProblem
 from unroll.training.metrics import MetricLogger
 from unroll.training.problem import Problem
+from unroll.training.run_state import Progress
 from unroll.training.seed import seed_torch
 from unroll.training.sentiment import SentimentProblem
-from unroll.training.trainer import Progress, Trainer
+from unroll.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

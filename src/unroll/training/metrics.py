@@ -27,14 +27,15 @@ class History:
     """The curves of a run, one JSON object per point, in a file that survives a kill.
 
     A killed run may have written points beyond its last checkpoint; `rewind` drops them, so that the resumed run
-    leaves the same curve as one that was never stopped.
+    leaves the same curve as one that was never stopped. Points are told by their place in the file: a skipped step
+    or a roll-back leaves several at one step.
     """
 
     def __init__(self, path: Path) -> None:
         """Points are appended to ``path``, which need not exist yet."""
         self.path = path
 
-    def append(self, metrics: Mapping[str, float], step: int) -> None:
+    def append(self, metrics: Mapping[str, float | str], step: int) -> None:
         """Add one point."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
@@ -51,12 +52,14 @@ class History:
                 continue
         return points
 
-    def rewind(self, step: int) -> None:
-        """Drop the points after ``step``."""
-        points = [point for point in self.read() if point["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
-        os.replace(partial, self.path)
+    def size(self) -> int:
+        """Bytes written so far: where a checkpoint's curve ends."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def rewind(self, size: int) -> None:
+        """Drop the points, whole or cut short, that were written after the file had ``size`` bytes."""
+        if self.size() > size:
+            os.truncate(self.path, size)
 
     def replay(self, metric_logger: MetricLogger) -> None:
         """Send every point to a logger."""

@@ -33,11 +33,14 @@ class Score:
 class Problem(Protocol):
     """One project, ready to train."""
 
-    model: nn.Module
     score: Score
     steps_per_epoch: int
     unit: str
     """What a token is, for the log: words or characters."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from the ``start``-th on; the same for the same (seed, epoch, start)."""

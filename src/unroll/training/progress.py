@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Protocol
+
+from unroll.training.run_state import Progress
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 5.0
-
-
-class _Counters(Protocol):
-    step: int
-    epoch: int
-    seconds: float
-    tokens: int
 
 
 class ProgressLog:
@@ -29,7 +23,7 @@ class ProgressLog:
         self._start: tuple[float, int, int] | None = None
         self._line_at = 0.0
 
-    def update(self, batches_done: int, progress: _Counters, loss: float) -> None:
+    def update(self, batches_done: int, progress: Progress, loss: float) -> None:
         """Call after every batch; cheap."""
         now = time.perf_counter()
         if self._start is None:
@@ -44,7 +38,7 @@ class ProgressLog:
             line += f", loss {loss:.3f}"
         if elapsed > 0 and batches_done > first_batch:
             rate = (batches_done - first_batch) / elapsed
-            left = (self._total - batches_done) / rate
+            left = max(self._total - batches_done, 0) / rate
             if self._max_seconds is not None:
                 left = min(left, max(self._max_seconds - progress.seconds, 0))
             tokens_per_second = (progress.tokens - first_tokens) / elapsed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,17 +40,19 @@ class SentimentProblem:
 
     def loss(self, batch: Batch, carried: CarriedState) -> tuple[Tensor, CarriedState]:
         """Mean cross-entropy of a batch; nothing is carried from one text to the next."""
-        assert isinstance(batch, TextBatch) and batch.labels is not None
+        assert isinstance(batch, TextBatch)
+        assert batch.labels is not None
         logits = self.model(batch.token_ids, batch.lengths)
         return functional.cross_entropy(logits.float(), batch.labels), None
 
     def validate(self, device: torch.device, precision: str) -> dict[str, float]:
         """Accuracy and mean cross-entropy on the validation split."""
         probs = score_reviews(self.model, self.validation, device, precision)
+        if not np.isfinite(probs).all():
+            return {"accuracy": math.nan, "loss": math.nan}  # an argmax of these would look like a fair score
         labels = np.asarray(self.validation.labels)
-        of_label = probs[np.arange(len(labels)), labels]
-        loss = float(-np.log(np.maximum(of_label, np.finfo(float).tiny)).mean()) if np.isfinite(probs).all() else np.nan
-        return {"accuracy": float((probs.argmax(axis=1) == labels).mean()), "loss": loss}
+        of_label = np.maximum(probs[np.arange(len(labels)), labels], np.finfo(float).tiny)
+        return {"accuracy": float((probs.argmax(axis=1) == labels).mean()), "loss": float(-np.log(of_label).mean())}
 
     def sample(self, device: torch.device) -> None:
         """A classifier generates nothing."""

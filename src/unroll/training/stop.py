@@ -11,7 +11,8 @@ from typing import Any
 class StopRequest:
     """Catches SIGTERM and SIGINT within a ``with`` block, in the main thread; elsewhere it never asks.
 
-    A second signal is handed on to the handler that was there before, for users in a hurry.
+    A second signal is handed on to the handler that was there before, for users in a hurry; so is one that came too
+    late for the block to heed.
     """
 
     def __init__(self) -> None:
@@ -32,16 +33,18 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._handle)
+                # None stands for a handler that was not set from Python and cannot be put back
+                self._previous[number] = signal.signal(number, self._handle) or signal.SIG_DFL
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.requested and kind is None:
+            signal.raise_signal(self.signal_number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            previous = self._previous[number]
-            signal.signal(number, previous)
+            signal.signal(number, self._previous[number])
             signal.raise_signal(number)
         self.signal_number = number

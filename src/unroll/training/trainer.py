@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,16 @@ import torch
 
 from unroll.config import TrainingConfig
 from unroll.errors import DivergedError, InterruptedTraining
-from unroll.training.checkpoint import CheckpointFolder, load_checkpoint
+from unroll.models.recurrent import move_state
+from unroll.training.budget import Budget
+from unroll.training.checkpoint import CheckpointFolder, load_checkpoint, read_progress
 from unroll.training.device import autocast, check_precision, resolve_device
 from unroll.training.gradients import clip_gradients
 from unroll.training.metrics import History, MetricLogger
 from unroll.training.optim import learning_rate_at, make_optimizer
 from unroll.training.problem import Batch, CarriedState, Problem
 from unroll.training.progress import ProgressLog
+from unroll.training.run_state import CurvePoint, Progress
 from unroll.training.seed import generator_states, restore_generators
 from unroll.training.stop import StopRequest
 
@@ -32,44 +34,6 @@ logger = logging.getLogger(__name__)
 
 FULL_KINDS = ("latest", "good")
 """Checkpoints that training can go on from; `best` holds weights alone."""
-
-
-@dataclass
-class Progress:
-    """Where a run is: plain numbers, saved in every checkpoint."""
-
-    step: int = 0
-    """Optimizer updates."""
-    epoch: int = 0
-    batch: int = 0
-    """Batches read of this epoch."""
-    seconds: float = 0.0
-    """Training time, restarts and evaluations counted in."""
-    tokens: int = 0
-    best_value: float | None = None
-    best_step: int = 0
-    evaluations_without_gain: int = 0
-    evaluated_step: int = -1
-    bad_in_a_row: int = 0
-    skipped_steps: int = 0
-    clipped_steps: int = 0
-    rollbacks: int = 0
-    learning_rate_scale: float = 1.0
-    finished: bool = False
-
-
-@dataclass
-class CurvePoint:
-    """Sums since the last point of the training curves."""
-
-    steps: int = 0
-    loss: float = 0.0
-    gradient_norm: float = 0.0
-    clipped: int = 0
-    tokens: int = 0
-    cells: int = 0
-    """Places in the batches, padding counted in."""
-    started: float = field(default_factory=time.perf_counter)
 
 
 class Trainer:
@@ -84,6 +48,7 @@ class Trainer:
         self.model = problem.model.to(self.device)
         self.optimizer = make_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.budget = Budget(config, problem.steps_per_epoch)
         self.progress = Progress()
         self.carried: CarriedState = None
         self.checkpoints = CheckpointFolder(folder)
@@ -94,7 +59,6 @@ class Trainer:
         self._curve = CurvePoint()
         self._clock = time.perf_counter()
         self._saved_at = time.perf_counter()
-        self._first_gradient_seen = False
 
     def fit(self) -> Progress:
         """Train to the end of the budget; leaves the best checkpoint in the folder.
@@ -103,41 +67,30 @@ class Trainer:
         back did not help.
         """
         self._resume_or_start()
-        report = ProgressLog(self.total_batches, self.problem.unit, self.config.max_minutes)
+        report = ProgressLog(self.budget.total_batches, self.problem.unit, self.config.max_minutes)
         with StopRequest() as stop:
-            while not self._budget_spent():
+            while not self.budget.spent(self.progress):
+                if self.budget.epoch_over(self.progress):
+                    self._next_epoch()
+
                 for batch in self.problem.batches(self.progress.epoch, self.progress.batch):
                     rolled_back = self._train_on(batch.to(self.device))
-                    self._tick()
-                    report.update(self.batches_done, self.progress, self._loss_so_far)
-
+                    report.update(self.budget.batches_done(self.progress), self.progress, self._curve.mean_loss)
                     if rolled_back:
                         break
-                    if self._evaluation_due() or self._budget_spent():
+
+                    if self.budget.evaluation_due(self.progress):
                         self._evaluate()
-                    elif stop.requested or time.perf_counter() - self._saved_at > self.config.checkpoint_seconds:
+                    elif time.perf_counter() - self._saved_at > self.config.checkpoint_seconds:
                         self._save("latest")
+
                     if stop.requested:
                         self._interrupt(stop)
-                    if self._budget_spent():
+                    if self.budget.spent(self.progress):
                         break
-                    if self.progress.batch == self.problem.steps_per_epoch:
-                        self._next_epoch()
-                        break
-        self.progress.finished = True
-        self._save("latest")
+            self._evaluate()  # steps or minutes may have ended between two evaluations
+        self._finish()
         return self.progress
-
-    @property
-    def total_batches(self) -> int:
-        """Batches of the whole run, as far as epochs and steps decide."""
-        total = self.config.epochs * self.problem.steps_per_epoch
-        return total if self.config.max_steps is None else min(total, self.config.max_steps)
-
-    @property
-    def batches_done(self) -> int:
-        """Batches read since the run's start, skipped steps counted in."""
-        return self.progress.epoch * self.problem.steps_per_epoch + self.progress.batch
 
     def _train_on(self, batch: Batch) -> bool:
         """One batch: forward, backward, clip, step. Returns whether the run was rolled back."""
@@ -148,12 +101,13 @@ class Trainer:
             loss, carried = self.problem.loss(batch, self.carried)
 
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         norm, clipped = clip_gradients(self.model.parameters(), self.config)
 
         self.progress.batch += 1
         if not bool(torch.isfinite(loss.detach() + norm)):
+            self._tick()
             return self._skip_step(math.isfinite(float(loss.detach())))
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -167,10 +121,7 @@ class Trainer:
         return False
 
     def _set_learning_rate(self) -> float:
-        done = self.batches_done / self.total_batches
-        if self.config.max_minutes is not None:
-            # a slow machine anneals by the clock rather than being cut off at the peak
-            done = max(done, self.progress.seconds / (60 * self.config.max_minutes))
+        done = self.budget.share_done(self.progress)
         learning_rate = learning_rate_at(done, self.config) * self.progress.learning_rate_scale
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -209,94 +160,98 @@ class Trainer:
         self.progress.seconds = before.seconds
         self.progress.learning_rate_scale = before.learning_rate_scale / 2
         self.progress.bad_in_a_row = 0
+        self._rewind_curves()
+        self._log({"train/rollbacks": self.progress.rollbacks})
+        self._save("good")
         logger.warning(
             "rolled back to step %d; the learning rate goes on at %g of its schedule",
             self.progress.step,
             self.progress.learning_rate_scale,
         )
-        self._log({"train/rollbacks": self.progress.rollbacks})
-        self._save("good")
-
-    def _evaluation_due(self) -> bool:
-        spacing = math.ceil(self.problem.steps_per_epoch / self.config.evaluations_per_epoch)
-        return self.progress.batch % spacing == 0 or self.progress.batch == self.problem.steps_per_epoch
 
     def _evaluate(self) -> None:
-        """Score the validation split, keep the best weights, and save a state to go on from."""
+        """Score the validation split, save a state to go on from, and keep the best weights."""
         if self.progress.evaluated_step == self.progress.step:
             return
         metrics = self.problem.validate(self.device, self.config.precision)
-        self.progress.evaluated_step = self.progress.step
-        self._log({f"validation/{name}": value for name, value in metrics.items()})
         value = metrics[self.problem.score.name]
         improved = self.problem.score.improves(value, self.progress.best_value)
+        self.progress.evaluated_step = self.progress.step
         self.progress.evaluations_without_gain = 0 if improved else self.progress.evaluations_without_gain + 1
-        shown = ", ".join(f"{name} {metric:.4f}" for name, metric in metrics.items())
+        self._log({f"validation/{name}": number for name, number in metrics.items()})
+        self._announce_evaluation(metrics, improved)
+        if not math.isfinite(value):
+            self._save("latest")
+            return
+
+        sample = self.problem.sample(self.device)
+        if sample is not None:
+            self.samples.append({"epoch": self.progress.epoch + 1, "text": sample}, self.progress.step)
+        if improved:
+            self.progress.best_value = value
+            self.progress.best_step = self.progress.step
+        self._save("good")
+        self._keep_best()
+
+    def _announce_evaluation(self, metrics: dict[str, float], improved: bool) -> None:
         logger.info(
             "step %d, epoch %d of %d: validation %s%s",
             self.progress.step,
             self.progress.epoch + 1,
             self.config.epochs,
-            shown,
+            ", ".join(f"{name} {metric:.4f}" for name, metric in metrics.items()),
             " (best)" if improved else "",
         )
-        sample = self.problem.sample(self.device)
-        if sample is not None:
-            self.samples.append({"epoch": self.progress.epoch + 1, "text": sample}, self.progress.step)
-        self._tick()
-        if improved or self.checkpoints.newest("best") is None:
-            self.progress.best_value = value if math.isfinite(value) else None
-            self.progress.best_step = self.progress.step
-            self.checkpoints.save("best", self.model, asdict(self.progress))
-        if math.isfinite(value):
-            self._save("good")
-        else:
-            self._save("latest")
 
-    def _budget_spent(self) -> bool:
-        if self.progress.finished or self.progress.epoch >= self.config.epochs:
-            return True
-        at_end = self.progress.epoch == self.config.epochs - 1 and self.progress.batch >= self.problem.steps_per_epoch
-        out_of_steps = self.config.max_steps is not None and self.progress.step >= self.config.max_steps
-        minutes = self.progress.seconds / 60
-        out_of_time = self.config.max_minutes is not None and minutes >= self.config.max_minutes
-        patience = self.config.patience
-        out_of_patience = patience is not None and self.progress.evaluations_without_gain >= patience
-        return at_end or out_of_steps or out_of_time or out_of_patience
+    def _keep_best(self) -> None:
+        """Save the weights of the best evaluation, if it is this step's. Killed before, a restart does it."""
+        if self.progress.best_value is None or self.progress.best_step != self.progress.step:
+            return
+        best = self.checkpoints.newest("best")
+        if best is None or read_progress(best)["best_step"] != self.progress.best_step:
+            self.checkpoints.save("best", self.model, asdict(self.progress))
 
     def _next_epoch(self) -> None:
         self.progress.epoch += 1
         self.progress.batch = 0
         self.carried = None
 
+    def _finish(self) -> None:
+        if self.progress.best_value is None:
+            raise DivergedError(
+                f"No evaluation in {self.progress.step} steps gave a finite {self.problem.score.name}. Lower "
+                "training.learning_rate or training.max_gradient_norm, or use training.precision=float32."
+            )
+        self.progress.finished = True
+        self._save("latest")
+
     def _resume_or_start(self) -> None:
         newest = self.checkpoints.newest(*FULL_KINDS)
         if newest is None:
             self.checkpoints.root.mkdir(parents=True, exist_ok=True)
-            self.history.rewind(-1)
-            self.samples.rewind(-1)
+            self._rewind_curves()
             self._save("good")
         else:
             self._load(newest)
+            self._rewind_curves()
+            self._keep_best()
             self.resumed_from_step = self.progress.step
             logger.info("resuming training from step %d (%s)", self.progress.step, newest.name)
-        if self.progress.batch >= self.problem.steps_per_epoch and not self._budget_spent():
-            self._next_epoch()
         self._clock = time.perf_counter()
 
     def _load(self, folder: Path) -> None:
         plain, state = load_checkpoint(folder, self.model)
-        plain.pop("format")
         self.progress = Progress(**plain)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         restore_generators(state["generators"], self.device)
-        self.carried = _move_state(state["carried"], self.device)
-        self._curve = CurvePoint(**{**state["curve"], "started": time.perf_counter()})
-        self.history.rewind(self.progress.step)
-        self.samples.rewind(self.progress.step)
+        self.carried = move_state(state["carried"], self.device)
+        self._curve = CurvePoint(**state["curve"])
 
     def _save(self, kind: str) -> None:
+        self._tick(training=False)
+        self.progress.history_bytes = self.history.size()
+        self.progress.samples_bytes = self.samples.size()
         state: dict[str, Any] = {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -306,50 +261,40 @@ class Trainer:
         }
         self.checkpoints.save(kind, self.model, asdict(self.progress), state)
         self._saved_at = time.perf_counter()
+        self._tick(training=False)
+
+    def _rewind_curves(self) -> None:
+        self.history.rewind(self.progress.history_bytes)
+        self.samples.rewind(self.progress.samples_bytes)
 
     def _interrupt(self, stop: StopRequest) -> None:
+        self._save("latest")
         raise InterruptedTraining(
             f"Stopped by {stop.name} at step {self.progress.step}; the state is saved, and the same command goes on "
             "from there.",
             stop.signal_number,
         )
 
-    def _tick(self) -> None:
+    def _tick(self, training: bool = True) -> None:
         now = time.perf_counter()
         self.progress.seconds += now - self._clock
+        if training:
+            self._curve.seconds += now - self._clock
         self._clock = now
 
-    @property
-    def _loss_so_far(self) -> float:
-        return self._curve.loss / self._curve.steps if self._curve.steps else math.nan
-
     def _add_to_curve(self, batch: Batch, loss: float, norm: float, clipped: bool, learning_rate: float) -> None:
+        self._tick()
         curve = self._curve
         curve.steps += 1
         curve.loss += loss
         curve.gradient_norm += norm
         curve.clipped += clipped
         curve.tokens += batch.num_tokens
-        curve.cells += batch.num_places
-        if curve.steps < self.config.log_every and self.progress.step > 1:
-            return
-        seconds = time.perf_counter() - curve.started
-        self._log(
-            {
-                "train/loss": curve.loss / curve.steps,
-                "train/gradient_norm": curve.gradient_norm / curve.steps,
-                "train/clipped_fraction": curve.clipped / curve.steps,
-                "train/learning_rate": learning_rate,
-                "train/tokens_per_second": curve.tokens / seconds,
-                "train/padding_fraction": 1 - curve.tokens / curve.cells,
-            }
-        )
-        self._curve = CurvePoint()
+        curve.places += batch.num_places
+        if curve.steps >= self.config.log_every or self.progress.step == 1:
+            self._log(curve.metrics(learning_rate))
+            self._curve = CurvePoint()
 
     def _log(self, metrics: dict[str, float]) -> None:
         self.history.append(metrics, self.progress.step)
         self.metric_logger.log(metrics, self.progress.step)
-
-
-def _move_state(state: Iterable[Iterable[torch.Tensor]] | None, device: torch.device) -> CarriedState:
-    return None if state is None else tuple(tuple(part.to(device) for part in layer) for layer in state)

@@ -1,0 +1,132 @@
+"""The MLflow and Prefect pages on the embedded stores, in a real browser: what a person sees after a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+
+UNROLL = [sys.executable, "-m", "flows.cli"]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SMALL = ["--set", "training.epochs=2", "--set", "training.log_every=2", "--set", "model.hidden_size=32"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("pages")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    return ours | {"UNROLL_HOME": str(root / ".unroll"), "HOME": str(root), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.fixture(scope="module")
+def summary(environment: dict[str, str]) -> dict[str, Any]:
+    path = Path(environment["HOME"]) / "summary.json"
+    command = [*UNROLL, "run", "sentiment", *SMALL, "--set", "data.sample_size=1500", "--summary", str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def pages(environment: dict[str, str], summary: dict[str, Any]) -> Iterator[dict[str, str]]:
+    command = [*UNROLL, "ui", "--no-open", "--mlflow-port", "0", "--prefect-port", "0"]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        urls = dict(server.stdout.readline().split() for _ in range(2))
+        yield urls
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("NO BROWSER: Chromium is not installed, so nobody looked at the pages")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    opened = browser.new_page(viewport={"width": 1400, "height": 1000})
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
+
+
+def keep(page: Any, name: str) -> None:
+    """Keep a screenshot where UNROLL_SCREENSHOTS asks for it, for people to look at."""
+    folder = os.environ.get("UNROLL_SCREENSHOTS")
+    if folder:
+        time.sleep(3)  # charts draw themselves after their text is there
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_mlflow_shows_the_runs_report(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
+    page.goto(f"{pages['MLflow']}/#/experiments/1/runs/{summary['mlflow_run_id']}")
+    page.get_by_text("version 1 promoted").first.wait_for()
+    page.get_by_text("test/accuracy").first.wait_for()
+    page.get_by_text("training.learning_rate").first.wait_for()
+    keep(page, "mlflow-overview")
+
+
+def test_mlflow_draws_the_curves(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
+    page.goto(f"{pages['MLflow']}/#/experiments/1/runs/{summary['mlflow_run_id']}/model-metrics")
+    for metric in ("train/loss", "train/gradient_norm", "validation/accuracy"):
+        page.get_by_text(metric, exact=True).first.wait_for()
+    keep(page, "mlflow-curves")
+
+
+def test_mlflow_holds_the_plots(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
+    page.goto(f"{pages['MLflow']}/#/experiments/1/runs/{summary['mlflow_run_id']}/artifacts/plots/learning_curves.png")
+    page.get_by_text("learning_curves.png").first.wait_for()
+    page.wait_for_function("[...document.images].some(image => image.naturalWidth > 400)")
+    keep(page, "mlflow-plots")
+
+
+def test_mlflow_lists_the_champion(page: Any, pages: dict[str, str]) -> None:
+    page.goto(f"{pages['MLflow']}/#/models/unroll-sentiment")
+    page.get_by_text("champion").first.wait_for()
+    keep(page, "mlflow-model")
+
+
+def test_prefect_shows_every_stage_of_the_run(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
+    page.goto(f"{pages['Prefect']}/runs/flow-run/{summary['flow_run_id']}")
+    page.get_by_text("Completed").first.wait_for()
+    page.get_by_text("Task Runs").first.click()
+    for stage in ("download", "validate", "encode", "train", "evaluate", "register"):
+        page.get_by_text(stage).first.wait_for()
+    keep(page, "prefect-run")
+
+
+def test_prefect_shows_the_report(page: Any, pages: dict[str, str]) -> None:
+    page.goto(f"{pages['Prefect']}/artifacts/key/run-report-sentiment")
+    page.get_by_text("test/accuracy").first.wait_for()
+    keep(page, "prefect-report")
