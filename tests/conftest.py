@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Command
+
 _root = pytest.StashKey[Path]()
 
 
@@ -40,3 +42,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def session_folder(pytestconfig: pytest.Config) -> Path:
     """The folder of this test run; it goes when the run ends."""
     return pytestconfig.stash[_root]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """The command in an empty folder."""
+    return Command(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The command in one folder for a whole module: what one test trains, another uses."""
+    return Command(tmp_path_factory.mktemp("work"))

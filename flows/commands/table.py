@@ -75,7 +75,7 @@ def _hints(projects: set[str]) -> Iterator[str]:
     yield "  unroll ui             curves, plots and reports, in MLflow and Prefect"
     yield "  unroll models list    versions, and what was decided on them"
     if "sentiment" in projects:
-        yield "  unroll predict 'I expected a bore, but it was a delight.'"
+        yield "  unroll predict 'The critics found it dull. I found it moving.'"
     if "language_model" in projects:
         yield "  unroll generate 'The island' --temperature 0.8"
 

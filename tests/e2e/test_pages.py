@@ -99,8 +99,8 @@ def test_mlflow_shows_the_runs_report(page: Any, pages: dict[str, str], summary:
 
 def test_mlflow_draws_the_curves(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
     page.goto(f"{pages['MLflow']}/#/experiments/1/runs/{summary['mlflow_run_id']}/model-metrics")
-    for metric in ("train/loss", "train/gradient_norm", "validation/accuracy"):
-        page.get_by_text(metric, exact=True).first.wait_for()
+    page.get_by_text("gradient_norm").first.wait_for()
+    page.locator(".plotly, canvas, svg.main-svg").first.wait_for()
     keep(page, "mlflow-curves")
 
 

@@ -43,7 +43,8 @@ settings = json.loads((place / "config.json").read_text())
 shutil.rmtree(place / "model", ignore_errors=True)
 (place / "model").mkdir()
 try:
-    train(make_config(settings["project"], settings), Path(sys.argv[2]), place / "work", place / "model", SilentLogger())
+    config = make_config(settings["project"], settings)
+    train(config, Path(sys.argv[2]), place / "work", place / "model", SilentLogger())
 except UnrollError as error:
     print(type(error).__name__, error)
     sys.exit(error.exit_code)

@@ -17,7 +17,7 @@ import pytest
 
 from unroll import files, store
 from unroll.errors import StoreError
-from unroll.store import Store, StageKey, source_digests, verify
+from unroll.store import StageKey, Store, source_digests, verify
 
 KEY = StageKey(
     "sentiment",
@@ -209,9 +209,7 @@ def test_a_stage_knows_only_the_code_that_it_runs_through() -> None:
     assert not [name for name in source_digests(["unroll.training.fit"]) if ".evaluation" in name]
 
 
-def test_a_changed_helper_changes_the_code_of_who_imports_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_helper_changes_the_code_of_who_imports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "top.py").write_text("def run():\n    from unroll.middle import f\n    return f\n")
     (tmp_path / "middle.py").write_text("import unroll.deep.helper\n")
     (tmp_path / "deep").mkdir()

@@ -66,7 +66,8 @@ def test_outputs_and_gradients_equal_packed_sequences(
     weight, hidden_weight = torch.randn_like(sequence), torch.randn_like(last_hidden)
     ((ours.sequence * weight).sum() + (ours.last_hidden * hidden_weight).sum()).backward()
     ((sequence * weight).sum() + (last_hidden * hidden_weight).sum()).backward()
-    assert ours_inputs.grad is not None and twin_inputs.grad is not None
+    assert ours_inputs.grad is not None
+    assert twin_inputs.grad is not None
     torch.testing.assert_close(ours_inputs.grad, twin_inputs.grad, atol=1e-5, rtol=1e-5)
     for suffix, layers in (("", stack.forward_layers), ("_reverse", stack.backward_layers)):
         for depth, layer in enumerate(layers):

@@ -43,9 +43,7 @@ def copy_of(folder: Path, target: Path) -> Path:
     return target
 
 
-def test_a_saved_classifier_scores_as_training_said(
-    folders: dict[str, Path], encoded_reviews: EncodedCorpus
-) -> None:
+def test_a_saved_classifier_scores_as_training_said(folders: dict[str, Path], encoded_reviews: EncodedCorpus) -> None:
     saved = load_model(folders["sentiment"], CPU)
     assert saved.class_names == ("negative", "positive")
     assert not saved.model.training
@@ -55,9 +53,7 @@ def test_a_saved_classifier_scores_as_training_said(
     assert (probs.argmax(1) == split.labels).mean() == pytest.approx(training["best_validation"]["accuracy"])
 
 
-def test_a_saved_language_model_scores_as_training_said(
-    folders: dict[str, Path], encoded_text: EncodedCorpus
-) -> None:
+def test_a_saved_language_model_scores_as_training_said(folders: dict[str, Path], encoded_text: EncodedCorpus) -> None:
     saved = load_model(folders["language_model"], CPU)
     nats = score_text(
         saved.model,  # type: ignore[arg-type]

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CALL_MAIN = "from flows.cli import main; main()"
 OURS = ("PREFECT_", "MLFLOW_", "UNROLL_", "HF_", "MPLCONFIGDIR")
 
@@ -106,15 +104,3 @@ class Command:
     def artifacts(self, project: str = "sentiment") -> set[str]:
         """Names of the stages that the store has an artifact of."""
         return {path.parent.parent.name for path in self.home.glob(f"store/{project}/*/*/manifest.json")}
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """The command in an empty folder."""
-    return Command(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def shared_command(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The command in one folder for a whole module: what one test trains, another uses."""
-    return Command(tmp_path_factory.mktemp("work"))
