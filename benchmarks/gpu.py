@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from unroll.config import AnyConfig, make_config
+from unroll.config import AnyConfig
+from unroll.presets import make_config
 from unroll.stages import download, encode, train
 from unroll.store import Artifact
 from unroll.training.device import resolve_device
@@ -103,8 +104,9 @@ def _artifact(stage: str, folder: Path) -> Artifact:
 def _print_row(row: dict[str, Any]) -> None:
     validation = ", ".join(f"{name} {value:.4f}" for name, value in row["validation"].items())
     print(
-        f"{row['project']:15} {row['precision']:9} {row['tokens_per_second']:>10,} tokens/s  loss {row['first_loss']:.3f}"
-        f" to {row['last_loss']:.3f} in {row['steps']} steps, {row['seconds']:.1f} s; validation {validation}",
+        f"{row['project']:15} {row['precision']:9} {row['tokens_per_second']:>10,} tokens/s  "
+        f"loss {row['first_loss']:.3f} to {row['last_loss']:.3f} in {row['steps']} steps, {row['seconds']:.1f} s; "
+        f"validation {validation}",
         flush=True,
     )
 

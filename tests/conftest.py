@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def session_folder(pytestconfig: pytest.Config) -> Path:
     """The folder of this test run; it goes when the run ends."""
     return pytestconfig.stash[_root]
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A test that calls the command line in this process sets up its logs; the next one starts without them."""
+    logger = logging.getLogger("unroll")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    logger.propagate = propagate
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from typing import Any
 
 from flows.commands.early_checks import check_output, check_servers, check_sources
 from flows.embedded import prefect_server, prepare_environment, workplace
-from unroll.config import AnyConfig, SentimentConfig, load_config
+from unroll.config import AnyConfig, SentimentConfig
 from unroll.errors import ConfigError
 from unroll.files import write_json, writing
+from unroll.presets import load_config
 from unroll.stages import STAGES
 
 logger = logging.getLogger("unroll.run")

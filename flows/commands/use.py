@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flows.commands.early_checks import check_output
 from flows.commands.registry import open_registry
 from flows.commands.table_file import check_suffix, writing_table
-from unroll.config import make_config, registered_name
+from unroll.config import registered_name
 from unroll.errors import DataError
+from unroll.presets import make_config
 
 if TYPE_CHECKING:
     from unroll.data.review_files import Batch, ReviewTable

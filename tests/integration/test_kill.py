@@ -18,9 +18,10 @@ import numpy as np
 import psutil
 import pytest
 
-from unroll.config import CharEncodingConfig, WordEncodingConfig, make_config
+from unroll.config import CharEncodingConfig, WordEncodingConfig
 from unroll.data.encoded import encode_reviews, encode_text
 from unroll.data.sample import iter_reviews, make_prose
+from unroll.presets import make_config
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,7 +34,7 @@ SECONDS_FOR_CHILDREN = 60
 TRAIN = """
 import json, logging, shutil, sys
 from pathlib import Path
-from unroll.config import make_config
+from unroll.presets import make_config
 from unroll.errors import UnrollError
 from unroll.training.fit import train
 from unroll.training.metrics import SilentLogger

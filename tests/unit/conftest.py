@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from unroll.config import AnyConfig, CharEncodingConfig, LanguageModelConfig, WordEncodingConfig, make_config
+from unroll.config import AnyConfig, CharEncodingConfig, LanguageModelConfig, WordEncodingConfig
 from unroll.data.encoded import EncodedCorpus, encode_reviews, encode_text
 from unroll.data.sample import iter_reviews, make_prose
+from unroll.presets import make_config
 from unroll.training.fit import make_problem
 from unroll.training.metrics import SilentLogger
 from unroll.training.seed import seed_torch

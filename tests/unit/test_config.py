@@ -9,19 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from unroll.config import (
-    CONFIG_CLASSES,
-    PRESETS_FOLDER,
-    LanguageModelConfig,
-    SentimentConfig,
-    config_digest,
-    flatten,
-    load_config,
-    make_config,
-    registered_name,
-    setting_names,
-)
+from unroll.config import CONFIG_CLASSES, LanguageModelConfig, SentimentConfig, config_digest, flatten, registered_name
 from unroll.errors import ConfigError
+from unroll.presets import PRESETS_FOLDER, load_config, make_config, setting_names
 
 PRESETS = sorted(PRESETS_FOLDER.glob("*/*.yaml"))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from unroll import stages
-from unroll.config import AnyConfig, load_config
+from unroll.config import AnyConfig
+from unroll.presets import load_config
 from unroll.store import Artifact, StageKey
 
 ARTIFACT = Artifact("stage", "key", "/nowhere", "digest")

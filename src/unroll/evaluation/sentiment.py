@@ -53,7 +53,8 @@ def evaluate_sentiment(
     saved = load_model(model_folder, device)
     assert isinstance(saved.model, SentimentClassifier)
     split = encoded.split("test")
-    assert split.labels is not None and split.rows is not None
+    assert split.labels is not None
+    assert split.rows is not None
     logger.info("scoring %s test reviews", f"{len(split):,}")
     probs = score_reviews(saved.model, split, device, "float32")
     ours = _report(config, probs, split.labels, saved.class_names)

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unroll.config import AnyConfig, LanguageModelConfig, make_config
+from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.data.encoders import TextEncoder, load_encoder
 from unroll.errors import CheckpointError, UnrollError
 from unroll.models.classifier import SentimentClassifier
 from unroll.models.language_model import CharLanguageModel
+from unroll.presets import make_config
 from unroll.training.checkpoint import WEIGHTS_FILE, load_weights
 
 
