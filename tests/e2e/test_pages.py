@@ -99,8 +99,10 @@ def test_mlflow_shows_the_runs_report(page: Any, pages: dict[str, str], summary:
 
 def test_mlflow_draws_the_curves(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
     page.goto(f"{pages['MLflow']}/#/experiments/1/runs/{summary['mlflow_run_id']}/model-metrics")
-    page.get_by_text("gradient_norm").first.wait_for()
-    page.locator(".plotly, canvas, svg.main-svg").first.wait_for()
+    # a section draws its charts when it comes into view
+    page.get_by_text("train", exact=True).first.scroll_into_view_if_needed()
+    page.get_by_text("gradient_norm", exact=True).first.scroll_into_view_if_needed()
+    page.locator(".js-plotly-plot svg.main-svg").first.wait_for()
     keep(page, "mlflow-curves")
 
 
