@@ -130,5 +130,6 @@ def test_prefect_shows_every_stage_of_the_run(page: Any, pages: dict[str, str], 
 
 def test_prefect_shows_the_report(page: Any, pages: dict[str, str]) -> None:
     page.goto(f"{pages['Prefect']}/artifacts/key/run-report-sentiment")
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
     page.get_by_text("test/accuracy").first.wait_for()
     keep(page, "prefect-report")
