@@ -174,10 +174,19 @@ def clean(
     clean_store(everything, dry_run)
 
 
+def _spare_a_busy_machine() -> None:
+    """Let idle threads sleep rather than spin where others want the cores; torch reads this when it is imported.
+
+    Measured on two cores with this project's LSTMs: alone, spinning trains half as fast again; beside two other busy
+    processes it trains at a third of the speed of sleeping.
+    """
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main() -> None:
     """Run the command line; errors that a user can mend end in one message and their exit code."""
-    # idle threads that spin make a shared machine several times slower; torch reads this when it is imported
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _spare_a_busy_machine()
     # a terminal that cannot show a character shows another in its place
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
