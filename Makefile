@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_NO_CACHE_DIR := 1
+# pip asks rustc for its version; where rustup never ran, its shim would answer by making a folder in the home folder
+export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run test test-e2e lint faults gpu clean

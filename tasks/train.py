@@ -47,6 +47,11 @@ def _log_training(run: TrackedRun, result: StageResult) -> None:
     numbers = {name: value for name, value in training.items() if isinstance(value, int | float)}
     run.log_final_metrics({f"training/{name}": value for name, value in numbers.items()})
     run.set_tag("unroll.weights_sha256", training["weights_sha256"])
-    for name in ("training.json", "history.jsonl", "samples.jsonl"):
-        if (result.artifact.folder / name).exists():
-            run.log_artifact(result.artifact.folder / name, "training")
+    for name in ("training.json", "history.jsonl"):
+        run.log_artifact(result.artifact.folder / name, "training")
+    passages = History(result.artifact.folder / "samples.jsonl").read()
+    if passages:
+        parts = [
+            f"## Epoch {passage['epoch']}, step {passage['step']:,}\n\n{passage['text']}\n" for passage in passages
+        ]
+        run.log_text("\n".join(parts), "training/passages_by_epoch.md")
