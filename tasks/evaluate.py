@@ -33,6 +33,5 @@ def _log_evaluation(run: TrackedRun, result: StageResult) -> None:
     run.log_artifact(folder / "plots", "plots")
     run.log_artifact(folder / "evaluation.json", "evaluation")
     run.log_artifact(folder / "predictions.parquet", "evaluation")
-    passage = report.details.get("passage")
-    if passage:
-        run.log_text(str(passage), "evaluation/passage.txt")
+    for passage in report.details.get("passages", []):
+        run.log_text(passage["text"], f"evaluation/passage_temperature_{passage['temperature']:g}.txt")

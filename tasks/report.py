@@ -40,7 +40,7 @@ def report(
 ) -> dict[str, Any]:
     """Summarise a run: as Markdown in MLflow and as a Prefect artifact, and as JSON values.
 
-    Returns what ``--summary`` writes, and beside it ``passage``, which is for reading.
+    Returns what ``--summary`` writes, and beside it ``passages``, which are for reading.
     """
     evaluation = EvaluationReport.load(stages["evaluate"].artifact.folder)
     summary = _summary(config, context, flow_run_id, stages, evaluation)
@@ -84,7 +84,7 @@ def _summary(
             "weights_sha256": training["weights_sha256"],
         },
         "training": {name: training[name] for name in TRAINING_KEYS},
-        "passage": evaluation.details.get("passage"),
+        "passages": evaluation.details.get("passages", []),
         "seconds": round(sum(result.seconds for result in stages.values()), 3),
     }
 
@@ -117,8 +117,8 @@ def _markdown(summary: dict[str, Any], evaluation: EvaluationReport, run: Tracke
         f"MLflow run {summary['mlflow_run_id']}" + (f": {run.url()}" if run.url() else ""),
         f"Prefect flow run {summary['flow_run_id']}",
     ]
-    if summary["passage"]:
-        lines += ["", "Generated:", "", "```text", summary["passage"], "```"]
+    for passage in summary["passages"]:
+        lines += ["", f"Generated at temperature {passage['temperature']:g}:", "", "```text", passage["text"], "```"]
     return "\n".join(lines) + "\n"
 
 

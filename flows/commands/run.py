@@ -37,8 +37,8 @@ def run_projects(
     _import_flows()
     with server:
         results = [_run_flow(config, preset, from_stage) for config in configs]
-    # the passage is for reading; the summary keeps to what scripts and CI read
-    passages = [summary.pop("passage") for summary in results]
+    # passages are for reading; the summary keeps to what scripts and CI read
+    passages = [summary.pop("passages") for summary in results]
     if summary_path is not None:
         with writing(summary_path):
             write_json(summary_path, results[0] if len(results) == 1 else results)

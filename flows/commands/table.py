@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 SHOWN_METRICS = (
@@ -17,12 +17,15 @@ SHOWN_METRICS = (
 LABEL_WIDTH, CELL_WIDTH = 22, 25
 WIDEST = 100
 
+Passages = Sequence[Mapping[str, Any]]
+"""Generated texts, each with its `temperature` and `text`."""
 
-def print_summaries(summaries: Sequence[dict[str, Any]], passages: Sequence[str | None]) -> None:
+
+def print_summaries(summaries: Sequence[dict[str, Any]], passages: Sequence[Passages]) -> None:
     """Print the metrics of each run beside its rival's, on stdout; no line is wider than the terminal."""
     lines: list[str] = []
-    for summary, passage in zip(summaries, passages, strict=True):
-        lines += [*_metrics(summary), "", *_facts(summary), *_passage(passage), ""]
+    for summary, made in zip(summaries, passages, strict=True):
+        lines += [*_metrics(summary), "", *_facts(summary), *_passages(made), ""]
     lines += _hints({summary["project"] for summary in summaries})
     print("\n".join(lines))
 
@@ -63,10 +66,10 @@ def _facts(summary: dict[str, Any]) -> Iterator[str]:
     yield from _wrap("took", f"{summary['seconds']:.1f} s, all stages")
 
 
-def _passage(passage: str | None) -> Iterator[str]:
-    if passage:
-        yield "generated"
-        for line in passage.splitlines():
+def _passages(passages: Passages) -> Iterator[str]:
+    for passage in passages:
+        yield f"generated at temperature {passage['temperature']:g}"
+        for line in passage["text"].splitlines():
             yield from textwrap.wrap(line, _width(), initial_indent="  ", subsequent_indent="  ")
 
 

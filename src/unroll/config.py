@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ProjectName = Literal["sentiment", "language_model"]
 Cell = Literal["rnn_tanh", "rnn_relu", "lstm", "gru"]
+Recurrence = Literal["hidden_to_hidden", "output_to_hidden", "output_to_output"]
 Pooling = Literal["last", "mean", "max"]
 Fraction = Annotated[float, Field(gt=0.0, lt=0.5)]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -95,6 +96,8 @@ class RecurrentConfig(Section):
     """Width of the embedding."""
     cell: Cell = "lstm"
     """Recurrent cell."""
+    recurrence: Recurrence = "hidden_to_hidden"
+    """Which units of the step before a simple RNN reads; the other cells know hidden_to_hidden only."""
     hidden_size: int = Field(128, ge=1, le=8192)
     """Units of each layer and direction."""
     num_layers: int = Field(1, ge=1, le=16)
@@ -103,6 +106,12 @@ class RecurrentConfig(Section):
     """Dropout between layers and before the output layer."""
     embedding_dropout: Probability = 0.0
     """Dropout on the embedded tokens."""
+
+    @model_validator(mode="after")
+    def _cell_has_recurrence(self) -> RecurrentConfig:
+        if self.recurrence != "hidden_to_hidden" and self.cell not in ("rnn_tanh", "rnn_relu"):
+            raise ValueError(f"recurrence {self.recurrence} needs cell rnn_tanh or rnn_relu, got {self.cell}")
+        return self
 
 
 class SentimentModelConfig(RecurrentConfig):
@@ -114,6 +123,8 @@ class SentimentModelConfig(RecurrentConfig):
     """How a sequence of states becomes one vector; several are concatenated."""
     head_size: int | None = Field(None, ge=1)
     """Units of a ReLU layer between pooling and the logits; null leaves it out."""
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    """`softmax`: a logit for each class; `sigmoid`: one logit for the second of two classes, as in the chapter."""
     word_dropout: Probability = 0.0
     """Share of tokens replaced by `<unk>` while training."""
 
@@ -180,15 +191,23 @@ class TrainingConfig(Section):
     """Steps in a row with a non-finite loss or gradient before rolling back at half the learning rate."""
     max_rollbacks: int = Field(4, ge=0)
     """Roll-backs before training gives up."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights become the model: the best evaluation's, or, as in the chapter, the last step's."""
     log_every: int = Field(20, ge=1)
     """Steps between two points of the training curves."""
 
 
 class LanguageModelTrainingConfig(TrainingConfig):
-    """The training loop over parallel streams."""
+    """The training loop over windows of a text."""
 
     window: int = Field(100, ge=1, le=100_000)
     """Steps of truncated back-propagation through time."""
+    windows: Literal["streams", "random"] = "streams"
+    """`streams`: one after the other, the state carried on; `random`: drawn anywhere, each from a state of zeros, as in
+    the chapter. An epoch of either has about as many characters as the training split."""
+    loss_reduction: Literal["mean", "sum"] = "mean"
+    """Over the steps of a window; `sum`, as in the chapter, makes gradients (and so their norms) `window` times larger.
+    The mean is over the streams, and logged, in either case."""
 
 
 class EvaluationConfig(Section):
@@ -204,6 +223,8 @@ class EvaluationConfig(Section):
     """Prompt of the passages generated while and after training a language model."""
     sample_length: int = Field(500, ge=1)
     """Characters of such a passage."""
+    sample_temperatures: tuple[Annotated[float, Field(ge=0, le=100)], ...] = Field((0.8,), min_length=1)
+    """Temperatures of the passages generated after training; the chapter's scale factor is the inverse."""
 
 
 class GateConfig(Section):

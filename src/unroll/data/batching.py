@@ -7,6 +7,8 @@
         m n o p q r        its targets are the      [m n o] -> [p q r]
         s t u v w x        same row moved by one    [s t u] -> [v w x]
 
+Or windows anywhere in the text, drawn at random, each starting from a state of zeros.
+
 Order is a pure function of (seed, epoch), so a place in the data is two numbers.
 """
 
@@ -140,3 +142,36 @@ class Streams:
         part = slice(index * window, (index + 1) * window)
         inputs, targets = (np.array(array[:, part], dtype=np.int64) for array in (self._inputs, self._targets))
         return StreamBatch(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+class RandomWindows:
+    """Windows that begin anywhere in a text, drawn without repetition within a batch: the chapter's way.
+
+    Each batch is drawn from the whole text, so a pass reads some characters several times and others not at all.
+    """
+
+    def __init__(self, token_ids: NDArray[np.integer], batch_size: int, window: int, seed: int) -> None:
+        """token_ids: (N,), may be a memory map. Raises DataError where N has too few places for a batch's windows."""
+        self._token_ids = token_ids
+        self._batch_size = batch_size
+        self._window = window
+        self._seed = seed
+        self._num_starts = len(token_ids) - window
+        if self._num_starts < batch_size:
+            raise DataError(
+                f"The split has {len(token_ids)} characters, too few for {batch_size} windows of {window}; "
+                "give a longer text, or a smaller training.batch_size or training.window."
+            )
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in which about as many characters are predicted as the text has."""
+        return -(-(len(self._token_ids) - 1) // (self._batch_size * self._window))
+
+    def batch(self, epoch: int, index: int) -> StreamBatch:
+        """The index-th batch of a pass: (B, T) inputs and the characters after them."""
+        generator = np.random.default_rng([self._seed, epoch, index])
+        starts = generator.choice(self._num_starts, size=self._batch_size, replace=False)
+        places = starts[:, np.newaxis] + np.arange(self._window + 1)
+        windows = torch.from_numpy(np.asarray(self._token_ids[places], dtype=np.int64))
+        return StreamBatch(windows[:, :-1], windows[:, 1:])

@@ -36,7 +36,7 @@ class EvaluationReport:
     num_items: int
     confidence: float
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Project's own: the confusion matrix, the classes' scores, a generated passage."""
+    """Project's own: the confusion matrix, the classes' scores, generated passages."""
 
     def save(self, folder: Path) -> None:
         """Write it into a folder."""

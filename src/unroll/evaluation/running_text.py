@@ -6,6 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def evaluate_text(
         test_digest=test.digest,
         num_items=len(nats),
         confidence=evaluation.confidence,
-        details={"passage": _passage(config, saved)},
+        details={"passages": _passages(config, saved)},
     )
     report.save(folder)
     _draw(config, saved, test, report, History(model_folder / "history.jsonl"), folder / "plots")
@@ -115,12 +116,17 @@ def score_test_text(saved: SavedModel, test: TestText) -> NDArray[np.float64]:
     return score_text(saved.model, token_ids, context, saved.device, "float32", len(saved.encoder.vocabulary))
 
 
-def _passage(config: LanguageModelConfig, saved: SavedModel) -> str:
+def _passages(config: LanguageModelConfig, saved: SavedModel) -> list[dict[str, Any]]:
+    """What the model writes after the prompt, at each of the temperatures that the config names."""
     assert isinstance(saved.model, CharLanguageModel)
     evaluation = config.evaluation
-    settings = SamplingSettings(length=evaluation.sample_length, temperature=0.8, seed=config.seed)
     generator = TextGenerator(saved.model, saved.encoder, saved.device)
-    return generator.generate([evaluation.sample_prompt], settings)[0]
+    passages = []
+    for temperature in evaluation.sample_temperatures:
+        settings = SamplingSettings(length=evaluation.sample_length, temperature=temperature, seed=config.seed)
+        text = generator.generate([evaluation.sample_prompt], settings)[0]
+        passages.append({"temperature": temperature, "text": text})
+    return passages
 
 
 def _cold_start_losses(saved: SavedModel, test: TestText) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unroll.config import SentimentModelConfig
 from unroll.data.vocabulary import Vocabulary
+from unroll.errors import ConfigError
 from unroll.models.recurrent import Recurrent, RecurrentOutput
 
 
@@ -17,8 +18,14 @@ class SentimentClassifier(nn.Module):
     """Embedding, recurrent stack, pooling over time, and a linear head on K classes (two or more)."""
 
     def __init__(self, config: SentimentModelConfig, vocab_size: int, num_classes: int) -> None:
-        """Make the layers with PyTorch's own initialisation, drawn from the global generator."""
+        """Make the layers with PyTorch's own initialisation, drawn from the global generator.
+
+        Raises ConfigError for a sigmoid output with any other number of classes than two.
+        """
         super().__init__()
+        if config.output == "sigmoid" and num_classes != 2:
+            raise ConfigError(f"model.output=sigmoid needs two classes, the corpus has {num_classes}; use softmax.")
+        self.output = config.output
         self.pooling = config.pooling
         self.word_dropout = config.word_dropout
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim, padding_idx=Vocabulary.PAD_ID)
@@ -30,10 +37,11 @@ class SentimentClassifier(nn.Module):
             config.cell,
             config.bidirectional,
             config.dropout,
+            config.recurrence,
         )
         pooled_size = self.recurrent.output_size * len(config.pooling)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = _make_head(pooled_size, config.head_size, num_classes)
+        self.head = _make_head(pooled_size, config.head_size, 1 if config.output == "sigmoid" else num_classes)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """Score the classes. token_ids: (B, T) int64, padded with 0; lengths: (B,) int64. Returns logits (B, K)."""
@@ -43,6 +51,9 @@ class SentimentClassifier(nn.Module):
         embedded = self.embedding_dropout(self.embedding(token_ids))
         output = self.recurrent(embedded, lengths)
         logits: Tensor = self.head(self.dropout(self._pool(output, lengths)))
+        if self.output == "sigmoid":
+            # a softmax over (0, z) gives the second class sigmoid(z), and its cross-entropy is the binary one
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=-1)
         return logits
 
     def _pool(self, output: RecurrentOutput, lengths: Tensor) -> Tensor:
@@ -59,7 +70,7 @@ class SentimentClassifier(nn.Module):
         return torch.cat(pooled, dim=-1)
 
 
-def _make_head(input_size: int, head_size: int | None, num_classes: int) -> nn.Module:
+def _make_head(input_size: int, head_size: int | None, output_size: int) -> nn.Module:
     if head_size is None:
-        return nn.Linear(input_size, num_classes)
-    return nn.Sequential(nn.Linear(input_size, head_size), nn.ReLU(), nn.Linear(head_size, num_classes))
+        return nn.Linear(input_size, output_size)
+    return nn.Sequential(nn.Linear(input_size, head_size), nn.ReLU(), nn.Linear(head_size, output_size))

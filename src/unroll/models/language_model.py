@@ -23,7 +23,12 @@ class CharLanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         self.recurrent = Recurrent(
-            config.embedding_dim, config.hidden_size, config.num_layers, config.cell, dropout=config.dropout
+            config.embedding_dim,
+            config.hidden_size,
+            config.num_layers,
+            config.cell,
+            dropout=config.dropout,
+            recurrence=config.recurrence,
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden_size, vocab_size)

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unroll.config import Cell
+from unroll.config import Cell, Recurrence
+from unroll.models.recurrences import OUTPUT_RECURRENCES
 
 LayerState = tuple[Tensor, ...]
 """State of one layer in one direction: (h,) or, for an LSTM, (h, c); each (1, B, H)."""
@@ -55,8 +56,9 @@ class Recurrent(nn.Module):
         cell: Cell = "lstm",
         bidirectional: bool = False,
         dropout: float = 0.0,
+        recurrence: Recurrence = "hidden_to_hidden",
     ) -> None:
-        """Make the layers; see `unroll.config.RecurrentConfig` for the sizes."""
+        """Make the layers; see `unroll.config.RecurrentConfig` for the sizes and for which cells know a recurrence."""
         super().__init__()
         self.cell = cell
         self.hidden_size = hidden_size
@@ -64,9 +66,9 @@ class Recurrent(nn.Module):
         self.num_directions = 2 if bidirectional else 1
         self.output_size = hidden_size * self.num_directions
         sizes = [input_size] + [self.output_size] * (num_layers - 1)
-        self.forward_layers = nn.ModuleList(_make_layer(cell, size, hidden_size) for size in sizes)
+        self.forward_layers = nn.ModuleList(_make_layer(cell, recurrence, size, hidden_size) for size in sizes)
         self.backward_layers = nn.ModuleList(
-            _make_layer(cell, size, hidden_size) for size in (sizes if bidirectional else [])
+            _make_layer(cell, recurrence, size, hidden_size) for size in (sizes if bidirectional else [])
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -117,8 +119,10 @@ def move_state(state: tuple[LayerState, ...] | None, device: torch.device) -> tu
     return None if state is None else tuple(tuple(part.to(device) for part in layer) for layer in state)
 
 
-def _make_layer(cell: Cell, input_size: int, hidden_size: int) -> nn.RNN | nn.LSTM | nn.GRU:
+def _make_layer(cell: Cell, recurrence: Recurrence, input_size: int, hidden_size: int) -> nn.Module:
     options = {"nonlinearity": cell.removeprefix("rnn_")} if cell.startswith("rnn_") else {}
+    if recurrence != "hidden_to_hidden":
+        return OUTPUT_RECURRENCES[recurrence](input_size, hidden_size, **options)
     return _LAYER_CLASSES[cell](input_size, hidden_size, batch_first=True, **options)
 
 

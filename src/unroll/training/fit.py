@@ -1,6 +1,6 @@
 """The train stage: from an encoded corpus to a model folder that anyone can load.
 
-weights.safetensors     the best evaluation's tensors
+weights.safetensors     the best evaluation's tensors, or the last step's (training.keep)
 config.json             every setting, and the classes
 encoder.json …          the vocabulary and tokeniser, so that the model reads text
 training.json           what it took: seconds, steps, rate, device, clipping, restarts
@@ -82,10 +82,9 @@ def _write_model(
     progress: Progress,
     folder: Path,
 ) -> None:
-    best = trainer.checkpoints.newest("best")
-    assert best is not None  # the loop ends with an evaluation
-    load_weights(trainer.model, best / WEIGHTS_FILE)
-    shutil.copyfile(best / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    kept = trainer.kept_checkpoint()
+    load_weights(trainer.model, kept / WEIGHTS_FILE)
+    shutil.copyfile(kept / WEIGHTS_FILE, folder / WEIGHTS_FILE)
     copy_encoder(encoded_folder, folder)
     write_json(folder / "config.json", {**config.model_dump(mode="json"), "class_names": list(corpus.class_names)})
     for curve in (trainer.history, trainer.samples):
@@ -104,6 +103,7 @@ def _summary(trainer: Trainer, progress: Progress) -> dict[str, Any]:
         "epochs": progress.epoch + 1,
         "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else 0.0,
         "device": torch.cuda.get_device_name(trainer.device) if on_gpu else f"cpu ({os.cpu_count()} cores)",
+        "threads": torch.get_num_threads(),
         "precision": trainer.config.precision,
         "gradient_norm_p50": median(norms) if norms else None,
         "clipped_fraction": progress.clipped_steps / progress.step if progress.step else 0.0,
@@ -112,5 +112,7 @@ def _summary(trainer: Trainer, progress: Progress) -> dict[str, Any]:
         "resumed_from_step": trainer.resumed_from_step,
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         "weights_sha256": weights_sha256(dict(trainer.model.state_dict())),
+        "kept": trainer.config.keep,
+        "last_validation": {trainer.problem.score.name: progress.last_value},
         "best_validation": {trainer.problem.score.name: progress.best_value},
     }

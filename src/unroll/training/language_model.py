@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unroll.config import LanguageModelConfig
-from unroll.data.batching import StreamBatch, Streams
+from unroll.data.batching import RandomWindows, StreamBatch, Streams
 from unroll.data.encoded import EncodedCorpus
 from unroll.generation import SamplingSettings, TextGenerator
 from unroll.models.language_model import CharLanguageModel
@@ -33,20 +33,34 @@ class LanguageModelProblem:
         self.config = config
         self.corpus = corpus
         self.model = CharLanguageModel(config.model, corpus.vocab_size)
-        self.streams = Streams(corpus.split("train").tokens, config.training.batch_size)
-        self.steps_per_epoch = self.streams.num_windows(config.training.window)
+        tokens, training = corpus.split("train").tokens, config.training
+        self.source: Streams | RandomWindows
+        if training.windows == "random":
+            self.source = RandomWindows(tokens, training.batch_size, training.window, config.seed)
+            self.steps_per_epoch = self.source.num_batches
+        else:
+            self.source = Streams(tokens, training.batch_size)
+            self.steps_per_epoch = self.source.num_windows(training.window)
 
     def batches(self, epoch: int, start: int) -> Iterator[StreamBatch]:
-        """The windows of a pass from the ``start``-th on; every epoch reads the same streams in order."""
+        """The windows of a pass from the ``start``-th on; streams are read in the same order in every epoch."""
         for index in range(start, self.steps_per_epoch):
-            yield self.streams.window(index, self.config.training.window)
+            if isinstance(self.source, RandomWindows):
+                yield self.source.batch(epoch, index)
+            else:
+                yield self.source.window(index, self.config.training.window)
 
     def loss(self, batch: Batch, carried: CarriedState) -> tuple[Tensor, CarriedState]:
-        """Mean cross-entropy over a window, in nats per character, and the state after it."""
+        """Mean cross-entropy over a window, in nats per character, and the state after it; none after a random one."""
         assert isinstance(batch, StreamBatch)
         logits, state = self.model(batch.inputs, carried)
         loss = functional.cross_entropy(logits.float().flatten(0, 1), batch.targets.flatten())
-        return loss, detach_state(state)
+        return loss, detach_state(state) if self.config.training.windows == "streams" else None
+
+    def loss_weight(self, batch: Batch) -> float:
+        """The window's steps where the loss is summed over them, else 1."""
+        assert isinstance(batch, StreamBatch)
+        return float(batch.inputs.size(1)) if self.config.training.loss_reduction == "sum" else 1.0
 
     def validate(self, device: torch.device, precision: str) -> dict[str, float]:
         """Bits per character of the validation part, given the text before it."""

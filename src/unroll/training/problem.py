@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from unroll.data.batching import StreamBatch, TextBatch
 from unroll.models.recurrent import LayerState
 
-Batch = TextBatch | StreamBatch
 CarriedState = tuple[LayerState, ...] | None
+
+
+class Batch(Protocol):
+    """What one step is computed from; each project has its own kind."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens read, padding left out."""
+
+    @property
+    def num_places(self) -> int:
+        """Places in the batch, padding counted in."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,9 @@ class Problem(Protocol):
 
     def loss(self, batch: Batch, carried: CarriedState) -> tuple[Tensor, CarriedState]:
         """Mean loss in nats, a scalar with a graph, and the state to carry to the next batch."""
+
+    def loss_weight(self, batch: Batch) -> float:
+        """What the mean loss is multiplied by before back-propagation; 1 but where steps are summed."""
 
     def validate(self, device: torch.device, precision: str) -> dict[str, float]:
         """Metrics on the validation split, the score's among them. Leaves every random generator as it was."""

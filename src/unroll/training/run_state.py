@@ -20,6 +20,8 @@ class Progress:
     best_value: float | None = None
     """Best finite validation score; None before there is one."""
     best_step: int = 0
+    last_value: float | None = None
+    """Validation score of the last evaluation; None before there is one."""
     evaluations_without_gain: int = 0
     evaluated_step: int = -1
     bad_in_a_row: int = 0

@@ -45,6 +45,10 @@ class SentimentProblem:
         logits = self.model(batch.token_ids, batch.lengths)
         return functional.cross_entropy(logits.float(), batch.labels), None
 
+    def loss_weight(self, batch: Batch) -> float:
+        """The mean loss is what is back-propagated."""
+        return 1.0
+
     def validate(self, device: torch.device, precision: str) -> dict[str, float]:
         """Accuracy and mean cross-entropy on the validation split."""
         probs = score_reviews(self.model, self.validation, device, precision)

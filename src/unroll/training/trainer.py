@@ -101,7 +101,7 @@ class Trainer:
             loss, carried = self.problem.loss(batch, self.carried)
 
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss * self.problem.loss_weight(batch)).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         norm, clipped = clip_gradients(self.model.parameters(), self.config)
 
@@ -175,6 +175,7 @@ class Trainer:
             return
         metrics = self.problem.validate(self.device, self.config.precision)
         value = metrics[self.problem.score.name]
+        self.progress.last_value = value
         improved = self.problem.score.improves(value, self.progress.best_value)
         self.progress.evaluated_step = self.progress.step
         self.progress.evaluations_without_gain = 0 if improved else self.progress.evaluations_without_gain + 1
@@ -216,10 +217,18 @@ class Trainer:
         self.progress.batch = 0
         self.carried = None
 
+    def kept_checkpoint(self) -> Path:
+        """The checkpoint whose weights become the model, once `fit` has returned."""
+        kept = self.checkpoints.newest("best" if self.config.keep == "best" else "latest")
+        assert kept is not None  # the loop ends with an evaluation and a save
+        return kept
+
     def _finish(self) -> None:
-        if self.progress.best_value is None:
+        kept_value = self.progress.best_value if self.config.keep == "best" else self.progress.last_value
+        if kept_value is None or not math.isfinite(kept_value):
+            which = "No" if self.config.keep == "best" else "Not the last"
             raise DivergedError(
-                f"No evaluation in {self.progress.step} steps gave a finite {self.problem.score.name}. Lower "
+                f"{which} evaluation in {self.progress.step} steps gave a finite {self.problem.score.name}. Lower "
                 "training.learning_rate or training.max_gradient_norm, or use training.precision=float32."
             )
         self.progress.finished = True

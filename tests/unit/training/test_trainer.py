@@ -47,6 +47,7 @@ class ToyProblem:
         self.scores: list[float] | None = None
         self.read = 0
         self.validations = 0
+        self.weight_of_loss = 1.0
         self._place = (0, 0)
 
     def batches(self, epoch: int, start: int) -> Iterator[StreamBatch]:
@@ -60,6 +61,9 @@ class ToyProblem:
         if self.bad_batches(*self._place, self.read):
             loss = loss * math.nan
         return loss, None
+
+    def loss_weight(self, batch: Batch) -> float:
+        return self.weight_of_loss
 
     def validate(self, device: torch.device, precision: str) -> dict[str, float]:
         self.validations += 1
