@@ -197,6 +197,14 @@ class TrainingConfig(Section):
     """Steps between two points of the training curves."""
 
 
+class SentimentTrainingConfig(TrainingConfig):
+    """The training loop over batches of texts."""
+
+    bucket_batches: int = Field(50, ge=1)
+    """Batches whose texts are sorted by length together: the more, the less padding; 1 draws each batch from all texts
+    alike, as in the chapter."""
+
+
 class LanguageModelTrainingConfig(TrainingConfig):
     """The training loop over windows of a text."""
 
@@ -263,7 +271,7 @@ class SentimentConfig(ProjectConfig):
     data: SentimentDataConfig = SentimentDataConfig()
     encoding: WordEncodingConfig = WordEncodingConfig()
     model: SentimentModelConfig = SentimentModelConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: SentimentTrainingConfig = SentimentTrainingConfig()
 
 
 class LanguageModelConfig(ProjectConfig):

@@ -26,9 +26,6 @@ from unroll.errors import DataError
 
 IntArray = NDArray[np.int64]
 
-BUCKET_BATCHES = 50
-"""Batches sorted by length together: wide enough to leave little padding, narrow enough to keep the order random."""
-
 
 @dataclass(frozen=True)
 class TextBatch:
@@ -81,14 +78,18 @@ class StreamBatch:
         return self.targets.numel()
 
 
-def shuffled_buckets(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
+def shuffled_buckets(
+    lengths: IntArray, batch_size: int, seed: int, epoch: int, bucket_batches: int = 50
+) -> list[IntArray]:
     """Item indices of each batch of an epoch: every item once, texts of like length together, batches in random order.
 
-    lengths: (N,). Returns ceil(N / batch_size) arrays of at most batch_size indices.
+    lengths: (N,). bucket_batches: batches sorted together, wide enough to leave little padding, narrow enough to keep
+    the order random; with 1, what a batch holds does not depend on lengths. Returns ceil(N / batch_size) arrays of at
+    most batch_size indices.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
-    bucket_size = batch_size * BUCKET_BATCHES
+    bucket_size = batch_size * bucket_batches
     batches: list[IntArray] = []
     for start in range(0, len(order), bucket_size):
         bucket = order[start : start + bucket_size]

@@ -34,7 +34,10 @@ class SentimentProblem:
 
     def batches(self, epoch: int, start: int) -> Iterator[TextBatch]:
         """The batches of an epoch from the ``start``-th on."""
-        order = shuffled_buckets(self.train.lengths, self.config.training.batch_size, self.config.seed, epoch)
+        training = self.config.training
+        order = shuffled_buckets(
+            self.train.lengths, training.batch_size, self.config.seed, epoch, training.bucket_batches
+        )
         for items in order[start:]:
             yield collate(self.train, items)
 
