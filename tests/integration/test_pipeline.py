@@ -107,11 +107,21 @@ def test_what_a_person_reads_is_ours_fits_the_terminal_and_holds_no_noise(first:
     for text in (first.log, first.output):
         assert not [line for line in text.splitlines() for noise in NOISE if noise in line]
     assert max(map(len, first.output.splitlines())) <= 80
-    for words in ("accuracy", "bits per character", "rival", "unroll-sentiment version 1", "generated", "unroll ui"):
+    for words in ("accuracy", "bits per character", "rival", "unroll-sentiment version 1", "unroll ui"):
         assert words in first.output
+    assert first.output.count("generated at temperature 0.8\n") == 1
     for stage in STAGES:
         assert first.log.count(f"{stage}: running; never made here") == 2
     assert all(line[:6].strip().replace(".", "").isdigit() for line in first.log.splitlines())
+
+
+def test_the_passage_on_the_terminal_is_the_one_in_mlflow(shared_command: Any, first: Any) -> None:
+    run_id = first.summaries[1]["mlflow_run_id"]
+    (path,) = shared_command.home.glob(f"mlartifacts/**/{run_id}/**/passage_temperature_*.txt")
+    assert path.name == "passage_temperature_0.8.txt"
+    passage = path.read_text(encoding="utf-8")
+    assert passage.startswith("The ")
+    assert "".join(passage.split()) in "".join(first.output.split())
 
 
 def test_the_same_command_again_skips_all_and_changes_nothing(first: Any, repeated: Any) -> None:

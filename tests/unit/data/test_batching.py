@@ -1,6 +1,8 @@
-"""Every item and character is read once per epoch, in an order that (seed, epoch) decides."""
+"""Every text and character is read once per epoch, in an order that (seed, epoch) decides; or windows are drawn."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unroll.data.batching import Streams, pad_batch, shuffled_buckets, sorted_batches
+from unroll.data.batching import RandomWindows, StreamBatch, Streams, pad_batch, shuffled_buckets, sorted_batches
 from unroll.errors import DataError
 
 lengths_lists = st.lists(st.integers(1, 50), min_size=1, max_size=300).map(lambda x: np.array(x, np.int64))
@@ -38,6 +40,94 @@ def test_a_window_goes_on_where_the_one_before_it_ended(size: int, num_streams: 
     for index in range(1, streams.num_windows(window)):
         before, after = streams.window(index - 1, window), streams.window(index, window)
         assert torch.equal(before.targets[:, -1], after.inputs[:, 0])
+
+
+@given(
+    size=st.integers(1, 300),
+    batch_size=st.integers(1, 12),
+    window=st.integers(1, 40),
+    seed=st.integers(0, 2**31 - 1),
+    epoch=st.integers(0, 100),
+    index=st.integers(0, 10_000),
+)
+def test_random_windows_are_pieces_of_the_text_from_places_of_their_own(
+    size: int, batch_size: int, window: int, seed: int, epoch: int, index: int
+) -> None:
+    text = np.arange(size)
+    if size < batch_size + window:
+        with pytest.raises(DataError, match=f"has {size} characters, too few for {batch_size} windows of {window}"):
+            RandomWindows(text, batch_size, window, seed)
+        return
+    batch = RandomWindows(text, batch_size, window, seed).batch(epoch, index)
+    assert batch.inputs.shape == batch.targets.shape == (batch_size, window)
+    assert batch.inputs.dtype == batch.targets.dtype == torch.int64
+    assert batch.num_tokens == batch.num_places == batch_size * window
+    # a character's id is its place here: rows are contiguous, and targets are the characters after the inputs
+    assert torch.equal(batch.inputs, batch.inputs[:, :1] + torch.arange(window))
+    assert torch.equal(batch.targets, batch.inputs + 1)
+    assert batch.inputs.min() >= 0
+    assert batch.targets.max() < size
+    assert len(set(batch.inputs[:, 0].tolist())) == batch_size
+
+
+def test_a_text_too_short_for_random_windows_says_what_to_do() -> None:
+    assert RandomWindows(np.arange(9), 4, 5, seed=0).batch(0, 0).inputs.shape == (4, 5)
+    for size in (0, 1, 5, 8):
+        with pytest.raises(DataError, match=r"longer text, or a smaller training\.batch_size or training\.window"):
+            RandomWindows(np.arange(size), 4, 5, seed=0)
+
+
+def starts_of(batch: StreamBatch) -> tuple[int, ...]:
+    return tuple(batch.inputs[:, 0].tolist())
+
+
+@given(seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 100), index=st.integers(0, 10_000))
+def test_a_place_in_the_data_decides_which_random_windows_are_read(seed: int, epoch: int, index: int) -> None:
+    text = np.arange(100_000)
+    windows = RandomWindows(text, 4, 5, seed)
+    drawn = starts_of(windows.batch(epoch, index))
+    windows.batch(epoch + 1, index)
+    assert starts_of(windows.batch(epoch, index)) == drawn, "whatever was read in between"
+    assert starts_of(RandomWindows(text, 4, 5, seed).batch(epoch, index)) == drawn
+    # four places among 100,000: two draws that agree are one draw
+    others = [(seed, epoch, index + 1), (seed, epoch + 1, index), (seed + 1, epoch, index)]
+    others += [key for key in ((seed, index, epoch), (epoch, seed, index)) if key != (seed, epoch, index)]
+    assert drawn not in [starts_of(RandomWindows(text, 4, 5, one).batch(two, three)) for one, two, three in others]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_every_place_is_as_likely_as_any_other_from_the_first_to_the_last(batch_size: int) -> None:
+    windows, num_batches, num_places = RandomWindows(np.arange(10), batch_size, 3, seed=1), 1_500, 7
+    starts = [start for index in range(num_batches) for start in starts_of(windows.batch(0, index))]
+    counts = np.bincount(starts, minlength=num_places)
+    assert len(counts) == num_places
+    expected = num_batches * batch_size / num_places
+    assert np.abs(counts - expected).max() < 4 * np.sqrt(expected)
+    assert windows.batch(0, 0).targets.max() <= 9
+    assert max(windows.batch(0, index).targets.max() for index in range(50)) == 9, "the last character is predicted"
+
+
+@given(size=st.integers(1, 5_000), batch_size=st.integers(1, 12), window=st.integers(1, 40))
+def test_a_pass_of_random_windows_predicts_about_as_many_characters_as_the_text_has(
+    size: int, batch_size: int, window: int
+) -> None:
+    size += batch_size + window
+    num_batches, of_a_batch = (
+        RandomWindows(np.zeros(size, np.uint8), batch_size, window, 0).num_batches,
+        batch_size * window,
+    )
+    assert (num_batches - 1) * of_a_batch < size - 1 <= num_batches * of_a_batch
+
+
+def test_random_windows_are_read_from_a_file_of_small_numbers(tmp_path: Path) -> None:
+    text = np.random.default_rng(0).integers(0, 200, 500).astype(np.uint8)
+    np.save(tmp_path / "tokens.npy", text)
+    mapped = np.load(tmp_path / "tokens.npy", mmap_mode="r")
+    batch = RandomWindows(mapped, 6, 20, seed=3).batch(1, 2)
+    starts = starts_of(RandomWindows(np.arange(500), 6, 20, seed=3).batch(1, 2))
+    assert batch.inputs.dtype == torch.int64
+    assert batch.inputs.tolist() == [text[start : start + 20].tolist() for start in starts]
+    assert batch.targets.tolist() == [text[start + 1 : start + 21].tolist() for start in starts]
 
 
 @given(lengths=lengths_lists, batch_size=st.integers(1, 20), seed=st.integers(0, 2**31), epoch=st.integers(0, 9))

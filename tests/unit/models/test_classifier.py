@@ -1,4 +1,4 @@
-"""The classifier pools exactly, for any number of classes; word dropout is for training alone."""
+"""The classifier pools exactly, for any number of classes, or with one logit for two; word dropout is for training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from itertools import combinations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from unroll.config import SentimentModelConfig
+from unroll.errors import ConfigError
 from unroll.models.classifier import SentimentClassifier
 
 POOLINGS = [names for count in (1, 2, 3) for names in combinations(("last", "mean", "max"), count)]
@@ -98,3 +100,57 @@ def test_the_padding_row_stays_zero() -> None:
     assert model.embedding.weight.grad is not None
     assert model.embedding.weight[0].abs().max() == 0
     assert model.embedding.weight.grad[0].abs().max() == 0
+
+
+# one logit for two classes
+
+
+def with_its_logit(model: SentimentClassifier) -> tuple[Tensor, Tensor]:
+    """The two logits (B, 2) that the model answers with, and the single one (B, 1) that its head made."""
+    made: list[Tensor] = []
+    hook = model.head.register_forward_hook(lambda module, inputs, output: made.append(output))
+    logits = model(*texts())
+    hook.remove()
+    return logits, made[0]
+
+
+def sigmoid_model(scale: float, head_size: int | None) -> SentimentClassifier:
+    """In float64, its single logit made larger."""
+    model = make(output="sigmoid", head_size=head_size).double()
+    with torch.no_grad():
+        last = model.head if head_size is None else model.head[-1]  # type: ignore[index]
+        last.weight.mul_(scale)
+    return model
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+@pytest.mark.parametrize("head_size", [None, 6])
+def test_a_sigmoid_output_is_the_probability_of_the_second_class(head_size: int | None, scale: float) -> None:
+    logits, single = with_its_logit(sigmoid_model(scale, head_size))
+    assert single.shape == (4, 1)
+    expected = torch.cat([torch.sigmoid(-single), torch.sigmoid(single)], dim=1)
+    torch.testing.assert_close(logits.softmax(dim=1), expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+@pytest.mark.parametrize("head_size", [None, 6])
+def test_its_cross_entropy_is_the_binary_one_and_so_are_the_gradients(head_size: int | None, scale: float) -> None:
+    model, twin = sigmoid_model(scale, head_size), sigmoid_model(scale, head_size)
+    labels = torch.tensor([0, 1, 1, 0])
+    loss = functional.cross_entropy(with_its_logit(model)[0], labels)
+    single = with_its_logit(twin)[1].squeeze(1)
+    binary = functional.binary_cross_entropy_with_logits(single, labels.double())
+    torch.testing.assert_close(loss, binary, atol=1e-12, rtol=1e-12)
+    loss.backward()
+    binary.backward()
+    for (name, parameter), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0, name
+        torch.testing.assert_close(parameter.grad, other.grad, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("num_classes", [1, 3, 7])
+def test_a_sigmoid_output_for_other_than_two_classes_is_refused_by_name(num_classes: int) -> None:
+    message = rf"model\.output=sigmoid needs two classes, the corpus has {num_classes}; use softmax"
+    with pytest.raises(ConfigError, match=message):
+        make(num_classes, output="sigmoid")

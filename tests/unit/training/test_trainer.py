@@ -27,6 +27,7 @@ from unroll.training.trainer import Trainer
 PROJECTS = ["sentiment", "language_model"]
 MakeTrainer = Callable[[AnyConfig, Path], Trainer]
 SmallConfig = Callable[..., AnyConfig]
+HardConfig = Callable[[str, float], AnyConfig]
 
 
 class Killed(BaseException):
@@ -108,6 +109,10 @@ def toy(problem: ToyProblem, folder: Path, **training: Any) -> Trainer:
 
 def final_sha(trainer: Trainer) -> str:
     return weights_sha256(dict(trainer.model.state_dict()))
+
+
+def kept_weights(trainer: Trainer) -> bytes:
+    return (trainer.kept_checkpoint() / checkpoint.WEIGHTS_FILE).read_bytes()
 
 
 def curve_of(trainer: Trainer) -> list[dict[str, float]]:
@@ -213,6 +218,32 @@ def test_the_best_checkpoint_is_the_best_validation(tmp_path: Path) -> None:
     assert (progress.best_step, progress.best_value) == (4, 1.0)
 
 
+@pytest.mark.parametrize(("keep", "steps_of_kept"), [("best", 4), ("last", 8)])
+def test_the_weights_kept_are_the_best_evaluations_or_the_last_steps(
+    keep: str, steps_of_kept: int, tmp_path: Path
+) -> None:
+    problem = ToyProblem(steps_per_epoch=2)
+    problem.scores = [5.0, 1.0, 3.0, 2.0]
+    training = toy(problem, tmp_path, epochs=4, keep=keep)
+    progress = training.fit()
+    twin = ToyProblem()
+    checkpoint.load_weights(twin.model, training.kept_checkpoint() / checkpoint.WEIGHTS_FILE)
+    assert twin.weight == pytest.approx(1 - 0.8**steps_of_kept)
+    assert (progress.best_step, progress.best_value, progress.last_value) == (4, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("max_steps", [1, 3, 5])
+def test_the_last_steps_weights_are_kept_where_a_run_ends_between_two_evaluations(
+    max_steps: int, tmp_path: Path
+) -> None:
+    problem = ToyProblem(steps_per_epoch=4)
+    training = toy(problem, tmp_path, epochs=2, max_steps=max_steps, keep="last")
+    training.fit()
+    twin = ToyProblem()
+    checkpoint.load_weights(twin.model, training.kept_checkpoint() / checkpoint.WEIGHTS_FILE)
+    assert twin.weight == problem.weight == pytest.approx(1 - 0.8**max_steps)
+
+
 # clipping in the loop
 
 
@@ -223,6 +254,30 @@ def test_the_curve_tells_the_norm_before_clipping(tmp_path: Path) -> None:
     assert first["train/gradient_norm"] == pytest.approx(2.0)
     assert first["train/clipped_fraction"] == 1.0
     assert progress.clipped_steps == 4
+
+
+@pytest.mark.parametrize("weight_of_loss", [1.0, 3.0, 40.0])
+def test_a_weighted_loss_has_larger_gradients_and_is_logged_as_it_was(weight_of_loss: float, tmp_path: Path) -> None:
+    problem = ToyProblem(steps_per_epoch=3)
+    problem.weight_of_loss = weight_of_loss
+    toy_rate = 0.1 / weight_of_loss
+    training = toy(problem, tmp_path, epochs=1, learning_rate=toy_rate)
+    training.fit()
+    points = [point for point in training.history.read() if "train/loss" in point]
+    # w is 0, 0.2, 0.36; the loss (1 - w)², its gradient's size 2 (1 - w)
+    assert [point["train/loss"] for point in points] == pytest.approx([1.0, 0.64, 0.4096])
+    norms = [point["train/gradient_norm"] for point in points]
+    assert norms == pytest.approx([weight_of_loss * size for size in (2.0, 1.6, 1.28)])
+    assert problem.weight == pytest.approx(1 - 0.8**3)
+
+
+def test_the_weighted_gradient_is_what_is_clipped(tmp_path: Path) -> None:
+    problem = ToyProblem(steps_per_epoch=1)
+    problem.weight_of_loss = 10.0
+    training = toy(problem, tmp_path, epochs=1, clip="norm", max_gradient_norm=5.0)
+    assert training.fit().clipped_steps == 1
+    assert training.history.read()[0]["train/gradient_norm"] == pytest.approx(20.0)
+    assert problem.weight == pytest.approx(0.1 * 5.0, rel=1e-5)
 
 
 # non-finite losses
@@ -273,6 +328,38 @@ def test_a_run_without_any_finite_evaluation_has_diverged(tmp_path: Path) -> Non
     problem.scores = [math.nan]
     with pytest.raises(DivergedError, match="No evaluation in 4 steps gave a finite cost"):
         toy(problem, tmp_path, epochs=2).fit()
+
+
+def test_where_the_last_weights_are_kept_the_last_evaluation_must_be_finite(tmp_path: Path) -> None:
+    def make(scores: list[float]) -> Trainer:
+        problem = ToyProblem(steps_per_epoch=2)
+        problem.scores = scores
+        return toy(problem, tmp_path / str(scores), epochs=2, keep="last")
+
+    message = r"The last evaluation, after 4 steps, gave no finite cost\. Lower training\.learning_rate"
+    for bad in (math.nan, math.inf):
+        with pytest.raises(DivergedError, match=message):
+            make([1.0, bad]).fit()
+        again = make([1.0, bad])
+        with pytest.raises(DivergedError, match=message):
+            again.fit()  # nor does the same command, started again, pass it
+        assert again.problem.validations == 0  # type: ignore[attr-defined]
+    recovered = make([math.nan, 1.0])
+    assert recovered.fit().finished
+    assert recovered.progress.last_value == 1.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_where_the_best_weights_are_kept_the_last_evaluation_need_not_be_finite(bad: float, tmp_path: Path) -> None:
+    problem = ToyProblem(steps_per_epoch=2)
+    problem.scores = [1.0, bad]
+    training = toy(problem, tmp_path, epochs=2, keep="best")
+    progress = training.fit()
+    assert progress.finished
+    assert (progress.best_step, progress.best_value) == (2, 1.0)
+    twin = ToyProblem()
+    checkpoint.load_weights(twin.model, training.kept_checkpoint() / checkpoint.WEIGHTS_FILE)
+    assert twin.weight == pytest.approx(1 - 0.8**2)
 
 
 def test_an_exploding_run_that_recovers_ends_well(tmp_path: Path) -> None:
@@ -335,19 +422,33 @@ def kill_at_call(patch: pytest.MonkeyPatch, owner: Any, name: str, call: int, af
 HARD: dict[str, dict[str, Any]] = {
     "sentiment": {"epochs": 2, "evaluations_per_epoch": 2, "patience": 3, "schedule": "one_cycle", "log_every": 3},
     "language_model": {"epochs": 2, "evaluations_per_epoch": 3, "patience": 4, "schedule": "one_cycle", "log_every": 3},
+    "random windows": {
+        **{"windows": "random", "loss_reduction": "sum", "clip": "none", "keep": "last"},
+        **{"epochs": 2, "window": 15, "evaluations_per_epoch": 2, "log_every": 3},
+    },
 }
 
 
 @pytest.fixture(scope="session")
+def hard_config(small_config: SmallConfig) -> Callable[[str, float], AnyConfig]:
+    """hard_config(run, checkpoint_seconds): settings under which a run of `HARD` is hard to resume."""
+
+    def make(run: str, checkpoint_seconds: float) -> AnyConfig:
+        project = run if run in PROJECTS else "language_model"
+        return small_config(project, training={**HARD[run], "checkpoint_seconds": checkpoint_seconds})
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def straight(
-    small_config: SmallConfig, make_trainer: MakeTrainer, tmp_path_factory: pytest.TempPathFactory
+    hard_config: HardConfig, make_trainer: MakeTrainer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Trainer]:
-    """Both projects, trained without an interruption."""
+    """Every run of `HARD`, trained without an interruption."""
     trainers = {}
-    for project in PROJECTS:
-        config = small_config(project, training={**HARD[project], "checkpoint_seconds": 1e-9})
-        trainers[project] = make_trainer(config, tmp_path_factory.mktemp(project))
-        trainers[project].fit()
+    for run in HARD:
+        trainers[run] = make_trainer(hard_config(run, 1e-9), tmp_path_factory.mktemp("straight"))
+        trainers[run].fit()
     return trainers
 
 
@@ -379,23 +480,22 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.parametrize("run", HARD)
 @pytest.mark.parametrize("place", PLACES)
 @settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(calls=st.lists(st.integers(1, 14), min_size=1, max_size=4), frequent=st.booleans())
 def test_resuming_equals_training_straight_through(
     place: str,
-    project: str,
+    run: str,
     straight: dict[str, Trainer],
-    small_config: SmallConfig,
+    hard_config: HardConfig,
     make_trainer: MakeTrainer,
     tmp_path_factory: pytest.TempPathFactory,
     calls: list[int],
     frequent: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
-    seconds = 1e-9 if frequent else 3600
-    config = small_config(project, training={**HARD[project], "checkpoint_seconds": seconds})
+    config = hard_config(run, 1e-9 if frequent else 3600)
 
     def kill(patch: pytest.MonkeyPatch, training: Trainer, attempt: int) -> None:
         if attempt < len(calls):
@@ -403,20 +503,19 @@ def test_resuming_equals_training_straight_through(
             kill_at_call(patch, owner, name, calls[attempt], after)
 
     training, _kills = fit_through_kills(lambda: make_trainer(config, folder), kill)
-    assert final_sha(training) == final_sha(straight[project])
-    assert curve_of(training) == curve_of(straight[project])
-    assert training.progress.best_step == straight[project].progress.best_step
-    best, expected = training.checkpoints.newest("best"), straight[project].checkpoints.newest("best")
-    assert best is not None
-    assert expected is not None
-    assert (best / checkpoint.WEIGHTS_FILE).read_bytes() == (expected / checkpoint.WEIGHTS_FILE).read_bytes()
+    expected = straight[run]
+    assert final_sha(training) == final_sha(expected)
+    assert curve_of(training) == curve_of(expected)
+    assert training.progress.best_step == expected.progress.best_step
+    assert training.progress.last_value == expected.progress.last_value
+    assert kept_weights(training) == kept_weights(expected)
 
 
-@pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.parametrize("run", HARD)
 def test_a_run_killed_after_every_single_checkpoint_still_ends_in_the_same_bits(
-    project: str, straight: dict[str, Trainer], small_config: SmallConfig, make_trainer: MakeTrainer, tmp_path: Path
+    run: str, straight: dict[str, Trainer], hard_config: HardConfig, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
-    config = small_config(project, training={**HARD[project], "checkpoint_seconds": 1e-9})
+    config = hard_config(run, 1e-9)
 
     def kill(patch: pytest.MonkeyPatch, training: Trainer, attempt: int) -> None:
         kill_at_call(patch, training, "_save", 1, after=True)
@@ -428,8 +527,8 @@ def test_a_run_killed_after_every_single_checkpoint_still_ends_in_the_same_bits(
 
     training, kills = fit_through_kills(lambda: make_trainer(config, tmp_path), kill_unless_over)
     assert kills >= 12
-    assert final_sha(training) == final_sha(straight[project])
-    assert curve_of(training) == curve_of(straight[project])
+    assert final_sha(training) == final_sha(straight[run])
+    assert curve_of(training) == curve_of(straight[run])
 
 
 @pytest.mark.parametrize("call", range(1, 9))
@@ -497,19 +596,19 @@ def test_a_finished_run_is_not_trained_again(
 # being asked to stop
 
 
-@pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.parametrize("run", HARD)
 @pytest.mark.parametrize("step", [1, 5, 10])
 def test_a_stopped_run_saves_its_state_and_goes_on_to_the_same_bits(
-    project: str,
+    run: str,
     step: int,
     straight: dict[str, Trainer],
-    small_config: SmallConfig,
+    hard_config: HardConfig,
     make_trainer: MakeTrainer,
     tmp_path: Path,
 ) -> None:
     import signal
 
-    config = small_config(project, training=HARD[project])
+    config = hard_config(run, 3600)
     training = make_trainer(config, tmp_path)
     loss = training.problem.loss
 
@@ -525,8 +624,8 @@ def test_a_stopped_run_saves_its_state_and_goes_on_to_the_same_bits(
     again = make_trainer(config, tmp_path)
     again.fit()
     assert again.resumed_from_step == step
-    assert final_sha(again) == final_sha(straight[project])
-    assert curve_of(again) == curve_of(straight[project])
+    assert final_sha(again) == final_sha(straight[run])
+    assert curve_of(again) == curve_of(straight[run])
 
 
 # truncated back-propagation through time
