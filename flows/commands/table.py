@@ -1,4 +1,4 @@
-"""The end of a run, for a person: the metrics beside the rival's, a generated passage, and where to look next."""
+"""The end of a run, for a person: the metrics beside the rival's, generated passages, and where to look next."""
 
 from __future__ import annotations
 

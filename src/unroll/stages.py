@@ -94,7 +94,7 @@ def encode(config: AnyConfig, corpus: Artifact, folder: Path) -> None:
 
 
 def train_key(config: AnyConfig, encoded: Artifact) -> StageKey:
-    """Reads model.*, training.* and, for the passages of a language model, evaluation.sample_*."""
+    """Reads model.*, training.* and, for a language model's passages, evaluation.sample_prompt and sample_length."""
     settings = {
         **_settings(config, "model."),
         **_settings(config, "training.", without=UNREAD_BY_TRAINING),

@@ -11,7 +11,7 @@ from torch import nn
 
 from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.data.encoders import TextEncoder, load_encoder
-from unroll.errors import CheckpointError, UnrollError
+from unroll.errors import CheckpointError, ConfigError, UnrollError
 from unroll.models.classifier import SentimentClassifier
 from unroll.models.language_model import CharLanguageModel
 from unroll.presets import make_config
@@ -44,6 +44,9 @@ def load_model(folder: Path, device: torch.device) -> SavedModel:
     if isinstance(config, LanguageModelConfig):
         model = CharLanguageModel(config.model, len(encoder.vocabulary))
     else:
-        model = SentimentClassifier(config.model, len(encoder.vocabulary), len(class_names))
+        try:
+            model = SentimentClassifier(config.model, len(encoder.vocabulary), len(class_names))
+        except ConfigError as error:
+            raise CheckpointError(f"{folder / 'config.json'} does not fit: {error}") from error
     load_weights(model, folder / WEIGHTS_FILE)
     return SavedModel(model.to(device).eval(), encoder, config, class_names, device)

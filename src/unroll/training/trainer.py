@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 
 FULL_KINDS = ("latest", "good")
 """Checkpoints that training can go on from; `best` holds weights alone."""
+ADVICE = (
+    "Lower training.learning_rate, clip gradients (training.clip=norm, training.max_gradient_norm), or use "
+    "training.precision=float32."
+)
 
 
 class Trainer:
@@ -61,7 +65,7 @@ class Trainer:
         self._saved_at = time.perf_counter()
 
     def fit(self) -> Progress:
-        """Train to the end of the budget; leaves the best checkpoint in the folder.
+        """Train to the end of the budget; leaves the kept checkpoint in the folder.
 
         Raises InterruptedTraining after SIGTERM or SIGINT (the state is saved first) and DivergedError when rolling
         back did not help.
@@ -149,8 +153,7 @@ class Trainer:
         if before.rollbacks >= self.config.max_rollbacks:
             raise DivergedError(
                 f"The loss stayed non-finite after {before.rollbacks} roll-backs, the last at learning rate x "
-                f"{before.learning_rate_scale:g}. Lower training.learning_rate or training.max_gradient_norm, or "
-                "use training.precision=float32."
+                f"{before.learning_rate_scale:g}. {ADVICE}"
             )
         good = self.checkpoints.newest("good")
         assert good is not None  # written before the first step
@@ -226,11 +229,10 @@ class Trainer:
     def _finish(self) -> None:
         kept_value = self.progress.best_value if self.config.keep == "best" else self.progress.last_value
         if kept_value is None or not math.isfinite(kept_value):
-            which = "No" if self.config.keep == "best" else "Not the last"
-            raise DivergedError(
-                f"{which} evaluation in {self.progress.step} steps gave a finite {self.problem.score.name}. Lower "
-                "training.learning_rate or training.max_gradient_norm, or use training.precision=float32."
-            )
+            which = f"No evaluation in {self.progress.step} steps gave a"
+            if self.config.keep == "last":
+                which = f"The last evaluation, after {self.progress.step} steps, gave no"
+            raise DivergedError(f"{which} finite {self.problem.score.name}. {ADVICE}")
         self.progress.finished = True
         self._save("latest")
 

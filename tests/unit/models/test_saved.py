@@ -108,3 +108,13 @@ def test_a_model_of_another_size_is_a_checkpoint_error(folders: dict[str, Path],
     (folder / "config.json").write_text(json.dumps(plain))
     with pytest.raises(CheckpointError, match="do not fit"):
         load_model(folder, CPU)
+
+
+def test_a_sigmoid_model_of_three_classes_is_a_checkpoint_error(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = copy_of(folders["sentiment"], tmp_path / "model")
+    plain = json.loads((folder / "config.json").read_text())
+    plain["model"]["output"] = "sigmoid"
+    plain["class_names"] = ["bad", "fair", "good"]
+    (folder / "config.json").write_text(json.dumps(plain))
+    with pytest.raises(CheckpointError, match=r"config\.json does not fit: .*needs two classes"):
+        load_model(folder, CPU)
