@@ -8,7 +8,7 @@ export PIP_NO_CACHE_DIR := 1
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-e2e lint faults gpu clean
+.PHONY: help setup run test test-e2e lint faults docs docs-serve gpu clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,8 +40,17 @@ lint: setup ## Style, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# the theme tells at each start that its support ends in May 2027; no --quiet, which would keep warnings from being counted
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+
+docs: setup ## The documentation site, into site/; a warning is an error
+	$(BIN)/mkdocs build --strict
+
+docs-serve: setup ## The documentation site on a loopback port, built anew at each change
+	$(BIN)/mkdocs serve --strict
+
 gpu: setup ## A short training of both projects on whatever card is there, without Prefect and MLflow
 	$(BIN)/python -m benchmarks.gpu
 
 clean: ## Remove the environment and everything that runs made
-	rm -rf .venv .unroll .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .unroll site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
