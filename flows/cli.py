@@ -31,6 +31,8 @@ app.add_typer(models_app, name="models")
 Project = Literal["sentiment", "language-model"]
 """How a project is spelled on the command line; in settings it is ``language_model``."""
 
+Section = Literal["forward", "bptt", "gradients", "clipping", "truncation", "tasks", "remedies"]
+
 _debug = False
 
 
@@ -141,6 +143,20 @@ def show_model(
     from flows.commands.models import show_version
 
     show_version(version)
+
+
+@app.command()
+def explain(
+    section: Annotated[Section, typer.Argument(help="Which section of the chapter.")],
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures; .unroll/explain by default.")] = None,
+) -> None:
+    """A section of the chapter, run: a table, and a figure drawn from what was measured.
+
+    Each takes seconds, but for `remedies`, which trains 48 networks in half an hour and records them in MLflow.
+    """
+    from flows.commands.explain import explain_section
+
+    explain_section(section, figures)
 
 
 @app.command()

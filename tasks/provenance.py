@@ -15,15 +15,18 @@ DISTRIBUTIONS = ("torch", "mlflow", "prefect", "unroll")
 
 def provenance(config: AnyConfig) -> dict[str, str]:
     """Tags that tell with what code, versions and settings a run was made."""
-    versions = {f"version.{name}": version for name in DISTRIBUTIONS if (version := _version(name))}
     return {
         "unroll.project": config.project,
         "unroll.config_digest": config_digest(config),
         "unroll.device": device_name(config.training.device),
-        "version.python": platform.python_version(),
-        **versions,
-        **git_tags(PROJECT_ROOT),
+        **code_tags(),
     }
+
+
+def code_tags() -> dict[str, str]:
+    """Versions of what a run rests on, and the commit of the project."""
+    versions = {f"version.{name}": version for name in DISTRIBUTIONS if (version := _version(name))}
+    return {"version.python": platform.python_version(), **versions, **git_tags(PROJECT_ROOT)}
 
 
 def git_tags(folder: Path) -> dict[str, str]:

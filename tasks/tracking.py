@@ -27,6 +27,7 @@ __all__ = [
     "TrackedRun",
     "attach_run",
     "experiment_name",
+    "open_keyed_run",
     "open_run",
     "reaching_mlflow",
     "sweep_dead_runs",
@@ -47,14 +48,26 @@ def open_run(config: AnyConfig, run_key: str, tags: Mapping[str, str]) -> Iterat
 
     Raises RegistryError: MLflow cannot be reached.
     """
+    settings = flatten(config.model_dump(mode="json"))
+    with open_keyed_run(
+        experiment_name(config.project), run_key, _run_name(config, tags), provenance(config) | dict(tags), settings
+    ) as run:
+        yield run
+
+
+@contextmanager
+def open_keyed_run(
+    experiment: str, run_key: str, name: str, tags: Mapping[str, str], settings: Mapping[str, Any]
+) -> Iterator[TrackedRun]:
+    """The run of any experiment that ``run_key`` names, as `open_run` has it; ``settings`` are its parameters."""
     client = _client()
     with reaching_mlflow(client), _one_command_at_a_time(client.tracking_uri):
-        experiment_id = _experiment(client, experiment_name(config.project))
+        experiment_id = _experiment(client, experiment)
         run = _find(client, experiment_id, run_key) or client.create_run(
-            experiment_id, tags={RUN_KEY_TAG: run_key}, run_name=_run_name(config, tags)
+            experiment_id, tags={RUN_KEY_TAG: run_key}, run_name=name
         )
-        _begin(client, run, provenance(config) | owner_tags() | dict(tags))
-        _log_params(client, run, config)
+        _begin(client, run, owner_tags() | dict(tags))
+        _log_params(client, run, settings)
     tracked = TrackedRun(client, run.info.run_id, experiment_id)
     try:
         yield tracked
@@ -163,10 +176,9 @@ def _begin(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
         client.delete_tag(run_id, ERROR_TAG)
 
 
-def _log_params(client: MlflowClient, run: Run, config: AnyConfig) -> None:
+def _log_params(client: MlflowClient, run: Run, settings: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
-    settings: dict[str, Any] = flatten(config.model_dump(mode="json"))
     params = [Param(name, str(value)) for name, value in settings.items() if name not in run.data.params]
     for start in range(0, len(params), LARGEST_PARAM_BATCH):
         client.log_batch(run.info.run_id, params=params[start : start + LARGEST_PARAM_BATCH])

@@ -49,33 +49,33 @@ def save(figure: Figure, path: Path) -> None:
 def learning_curves(history: History) -> Figure:
     """Losses, and below them the validation score by which the model was chosen, over optimizer updates."""
     scores = [name for name in ("accuracy", "bits_per_char") if len(_series(history, f"validation/{name}")[0])]
-    figure, panels = _panels(1 + bool(scores))
+    figure, panels = make_panels(1 + bool(scores))
     _draw_curve(panels[0], history, "train/loss", "train", BLUE, "-")
     _draw_curve(panels[0], history, "validation/loss", "validation", ORANGE, "--")
-    _finish(panels[0], "Loss", STEP_AXIS, "loss (nats)")
+    finish(panels[0], "Loss", STEP_AXIS, "loss (nats)")
     if scores:
         name = scores[0]
         _draw_curve(panels[1], history, f"validation/{name}", "validation", ORANGE, "--")
         _mark_best(panels[1], history, f"validation/{name}", highest=name == "accuracy")
-        _finish(panels[1], "Score", STEP_AXIS, AXIS_NAMES[name])
+        finish(panels[1], "Score", STEP_AXIS, AXIS_NAMES[name])
     return figure
 
 
 def gradient_norms(history: History, max_gradient_norm: float | None = None) -> Figure:
     """The gradient's norm before clipping at each logged step, the threshold, and the share of steps clipped."""
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = make_panels(1)
     steps, norms = _series(history, "train/gradient_norm")
     steps, norms = steps[norms > 0], norms[norms > 0]
     title = "Gradient norm"
     if len(norms):
         axes.plot(steps, norms, color=BLUE, linewidth=1.2, label="before clipping")
-        _set_log_scale(axes, norms)
+        set_log_scale(axes, norms)
     if len(norms) and max_gradient_norm is not None:
         axes.axhline(max_gradient_norm, color=RED, linestyle="--", label=f"threshold {max_gradient_norm:g}")
         _, fractions = _series(history, "train/clipped_fraction")
         clipped = fractions if len(fractions) else norms > max_gradient_norm
         title += f": {clipped.mean():.0%} of steps clipped"
-    _finish(axes, title, STEP_AXIS, "norm over all parameters (log scale)")
+    finish(axes, title, STEP_AXIS, "norm over all parameters (log scale)")
     return figure
 
 
@@ -86,7 +86,7 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
     """
     counts = np.asarray(matrix, dtype=np.int64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = make_panels(1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(counts) <= MOST_NUMBERED_CLASSES:
         size = 12 if len(counts) <= 4 else 7
@@ -113,7 +113,7 @@ def roc_curve(labels: ArrayLike, probs: ArrayLike, class_names: Sequence[str] | 
     support = np.bincount(true_classes, minlength=scores.shape[1])
     shown = [1] if scores.shape[1] == 2 else list(np.argsort(-support, kind="stable")[: len(CURVE_STYLES)])
     names = class_names or [f"class {index}" for index in range(scores.shape[1])]
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = make_panels(1)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="by chance")
     for class_index, (colour, dash) in zip(shown, CURVE_STYLES, strict=False):
         if 0 < support[class_index] < len(true_classes):
@@ -121,13 +121,13 @@ def roc_curve(labels: ArrayLike, probs: ArrayLike, class_names: Sequence[str] | 
             label = f"{names[class_index]} (area {auc(false_rate, true_rate):.3f})"
             axes.plot(false_rate, true_rate, color=colour, linestyle=dash, linewidth=2, label=label)
     axes.set_aspect("equal")
-    _finish(axes, "ROC curve (test)", "false positive rate", "true positive rate")
+    finish(axes, "ROC curve (test)", "false positive rate", "true positive rate")
     return figure
 
 
 def calibration(bins: Sequence[CalibrationBin]) -> Figure:
     """Accuracy against confidence, one point a bin of equally many items: below the diagonal is over-confident."""
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = make_panels(1)
     confidence = [each.mean_confidence for each in bins]
     accuracy = [each.accuracy for each in bins]
     least = max(0.0, min([0.5, *confidence, *accuracy]) - 0.05)
@@ -135,7 +135,7 @@ def calibration(bins: Sequence[CalibrationBin]) -> Figure:
     axes.vlines(confidence, confidence, accuracy, color=RED, linewidth=1, label="gap")
     axes.plot(confidence, accuracy, color=BLUE, marker="o", linewidth=1.5, label="bins of equally many items")
     axes.set(xlim=(least, 1.01), ylim=(least, 1.01), aspect="equal")
-    _finish(axes, "Calibration (test)", "mean confidence", "accuracy")
+    finish(axes, "Calibration (test)", "mean confidence", "accuracy")
     return figure
 
 
@@ -144,11 +144,11 @@ def loss_per_position(mean: ArrayLike, low: ArrayLike, high: ArrayLike, confiden
 
     mean, low, high: (T,) nats.
     """
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = make_panels(1)
     positions = np.arange(1, np.size(mean) + 1)
     axes.fill_between(positions, low, high, color=SKY, alpha=0.4, linewidth=0, label=f"{confidence:.0%} interval")
     axes.plot(positions, mean, color=BLUE, linewidth=1.5, label="mean over windows")
-    _finish(axes, "Loss by position (test)", "position in the window (characters)", "loss (nats)")
+    finish(axes, "Loss by position (test)", "position in the window (characters)", "loss (nats)")
     return figure
 
 
@@ -159,7 +159,7 @@ def rival_bars(
 
     metric: its name as in the report without the split, for example `bits_per_char`, or words for the axis.
     """
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = make_panels(1)
     for place, (score, colour) in enumerate(((ours, BLUE), (rival, ORANGE))):
         reach = [[max(0.0, score.value - score.low)], [max(0.0, score.high - score.value)]]
         axes.errorbar([place], [score.value], yerr=reach, fmt="o", color=colour, markersize=10, capsize=10, linewidth=2)
@@ -170,11 +170,12 @@ def rival_bars(
     axes.set_xlim(-0.6, 1.6)
     axes.margins(y=0.25)
     better = "higher" if metric in {"accuracy", "f1", "f1_macro", "roc_auc"} else "lower"
-    _finish(axes, "Ours against the rival (test)", "", f"{AXIS_NAMES.get(metric, metric)} ({better} is better)")
+    finish(axes, "Ours against the rival (test)", "", f"{AXIS_NAMES.get(metric, metric)} ({better} is better)")
     return figure
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def make_panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with some axes one below the other, which share what is below them."""
     figure = Figure(figsize=(6.4, 4.6 if count == 1 else 3.2 * count), layout="constrained")
     axes = np.atleast_1d(figure.subplots(count, 1, sharex=True))
     for each in axes:
@@ -184,7 +185,8 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes)
 
 
-def _finish(axes: Axes, title: str, x_name: str, y_name: str) -> None:
+def finish(axes: Axes, title: str, x_name: str, y_name: str) -> None:
+    """Title, names of both axes with their units, grid and legend."""
     axes.set(xlabel=x_name, ylabel=y_name)
     axes.set_title(title, fontsize=13)
     axes.grid(alpha=0.3)
@@ -203,7 +205,8 @@ def _series(history: History, name: str) -> tuple[FloatArray, FloatArray]:
     return table[:, 0], table[:, 1]
 
 
-def _set_log_scale(axes: Axes, values: FloatArray) -> None:
+def set_log_scale(axes: Axes, values: FloatArray) -> None:
+    """A logarithmic scale around some positive values, numbered so that it can be read."""
     axes.set_yscale("log")
     axes.set_ylim(values.min() / 1.5, values.max() * 1.5)
     # over several decades, powers of ten are enough
