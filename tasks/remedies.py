@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tasks.provenance import code_tags
-from tasks.tracking import TrackedRun, open_keyed_run
+from tasks.tracking import CHAPTER_EXPERIMENT, TrackedRun, open_keyed_run, sweep_dead_runs
 from unroll.chapter.comparison import trial_key
 from unroll.chapter.remedies import Outcome, Trial
 from unroll.config import flatten
@@ -17,7 +17,6 @@ from unroll.config import flatten
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPERIMENT = "unroll-chapter"
 PARENT_TAG = "mlflow.parentRunId"
 
 
@@ -33,7 +32,8 @@ def track_comparison(
     keys = [trial_key(trial).digest for trial in trials]
     run_key = hashlib.sha256(json.dumps(sorted(keys)).encode()).hexdigest()
     settings = {"trials": len(trials), "lengths": sorted({trial.length for trial in trials})}
-    with open_keyed_run(EXPERIMENT, run_key, "remedies", code_tags(), settings) as parent:
+    sweep_dead_runs(except_key=run_key)
+    with open_keyed_run(CHAPTER_EXPERIMENT, run_key, "remedies", code_tags(), settings) as parent:
         found: dict[Trial, Outcome] = {}
         for trial, outcome in outcomes:
             _record(parent, trial, outcome)
@@ -46,9 +46,8 @@ def track_comparison(
 def _record(parent: TrackedRun, trial: Trial, outcome: Outcome) -> None:
     # a trial may belong to several comparisons; each has a child of its own
     run_key = hashlib.sha256(f"{parent.run_id} {trial_key(trial).digest}".encode()).hexdigest()
-    name = f"{trial.task} {trial.length}: {trial.remedy.name}"
     tags = {PARENT_TAG: parent.run_id, "unroll.diverged": str(outcome.diverged).lower(), **code_tags()}
-    with open_keyed_run(EXPERIMENT, run_key, name, tags, flatten(asdict(trial))) as child:
+    with open_keyed_run(CHAPTER_EXPERIMENT, run_key, str(trial), tags, flatten(asdict(trial))) as child:
         metric_logger = child.logger()
         for point in outcome.history:
             metrics: Mapping[str, float] = {key: value for key, value in point.items() if key != "step"}

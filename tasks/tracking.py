@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 __all__ = [
+    "CHAPTER_EXPERIMENT",
     "PRESET_TAG",
     "RUN_KEY_TAG",
     "TrackedRun",
@@ -35,6 +36,8 @@ __all__ = [
 
 RUN_KEY_TAG = "unroll.run_key"
 PRESET_TAG = "unroll.preset"
+CHAPTER_EXPERIMENT = "unroll-chapter"
+"""Where comparisons that belong to no project are recorded."""
 LARGEST_PARAM_BATCH = 100
 
 
@@ -94,7 +97,7 @@ def sweep_dead_runs(except_key: str | None = None) -> list[str]:
     """
     client = _client()
     with reaching_mlflow(client):
-        names = [experiment_name(project) for project in CONFIG_CLASSES]
+        names = [*(experiment_name(project) for project in CONFIG_CLASSES), CHAPTER_EXPERIMENT]
         found = [client.get_experiment_by_name(name) for name in names]
         ids = [experiment.experiment_id for experiment in found if experiment]
         running = client.search_runs(ids, "attributes.status = 'RUNNING'") if ids else []

@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from unroll.chapter.remedies import LENGTHS, REMEDIES, STEPS, Outcome, Trial, ru
 from unroll.chapter.tables import table
 from unroll.config import flatten
 from unroll.data.workers import end_with_parent, usable_cores
+from unroll.errors import UnrollError
 from unroll.files import write_json
 from unroll.store import StageKey, Store, source_digests
 from unroll.training.progress import format_duration
@@ -42,28 +44,29 @@ def all_trials(lengths: Sequence[int] = LENGTHS, steps: int = STEPS) -> list[Tri
 def run_trials(trials: Sequence[Trial], store: Store) -> Iterator[tuple[Trial, Outcome]]:
     """Each trial with its outcome, as they get done; those that the store holds are not run again.
 
-    Raises StoreError where an outcome cannot be written.
+    Raises StoreError where an outcome cannot be written, UnrollError where a training process was killed.
     """
     started = time.perf_counter()
     steps_done, steps_in_all = 0, sum(trial.length for trial in trials)
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that PyTorch's threads hold
-    with ProcessPoolExecutor(usable_cores(), mp_context=context, initializer=_start_process) as pool:
+    pool = ProcessPoolExecutor(usable_cores(), mp_context=context, initializer=_start_process)
+    try:
         waiting = {pool.submit(find_or_run, trial, str(store.root)): trial for trial in trials}
         for number, future in enumerate(as_completed(waiting), start=1):
             trial, outcome = waiting[future], future.result()
             steps_done += trial.length
             left = (time.perf_counter() - started) * (steps_in_all / steps_done - 1)
+            share = f"{100 * outcome.accuracy:.1f} %"
             logger.info(
-                "trial %d of %d: %s, %d steps, %s: %.1f %%; about %s left",
-                number,
-                len(trials),
-                trial.task,
-                trial.length,
-                trial.remedy.name,
-                100 * outcome.accuracy,
-                format_duration(left),
+                "trial %d of %d: %s; about %s left", number, len(trials), f"{trial}: {share}", format_duration(left)
             )
             yield trial, outcome
+    except BrokenProcessPool as error:
+        raise UnrollError(
+            "A training process was killed, perhaps for want of memory. Run again: finished trials are kept."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, nobody waits for trials that have not begun
 
 
 def find_or_run(trial: Trial, store_root: str) -> Outcome:

@@ -90,7 +90,7 @@ def truncation(curves: Mapping[str, Sequence[TruncatedGradient]]) -> Figure:
         axes.set_xticks(horizons, [str(horizon) for horizon in horizons])
         axes.minorticks_off()
         axes.set_ylim(0, 1.05)
-    finish(panes[0], "Direction", "", "cosine with the whole gradient")
+    finish(panes[0], "Direction", "", "cosine with the whole")
     finish(panes[1], "Size", "steps that the gradient goes back", "share of the whole norm")
     panes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _one_legend(figure, *panes)

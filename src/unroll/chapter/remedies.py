@@ -62,6 +62,9 @@ class Trial:
     """Evaluations on the way, the last one at the end."""
     seed: int = 1
 
+    def __str__(self) -> str:
+        return f"{self.task}, {self.length} steps, {self.remedy.name}"
+
     def make_problem(self) -> MemoryProblem:
         """A new network and its batches."""
         settings = MemorySettings(self.length, self.remedy.cell, self.hidden_size, self.remedy.truncate_at)
