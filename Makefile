@@ -8,7 +8,7 @@ export PIP_NO_CACHE_DIR := 1
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-e2e lint faults docs docs-serve book gpu clean
+.PHONY: help setup run test test-e2e lint faults docs docs-serve figures book gpu clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ docs: setup ## The documentation site, into site/; a warning is an error
 
 docs-serve: setup ## The documentation site on a loopback port, built anew at each change
 	$(BIN)/mkdocs serve --strict
+
+figures: setup ## Draw the figures of docs/chapter.md anew (about a minute)
+	for section in forward bptt gradients clipping truncation tasks; do \
+	  $(BIN)/unroll --quiet explain $$section --figures docs/images/chapter || exit 1; done
 
 book: setup ## The chapter's projects with its own settings, on the real corpora: three hours on one core
 	$(BIN)/python -m benchmarks.book

@@ -31,8 +31,11 @@ def explain_section(section: str, folder: Path | None) -> None:
     if section == "remedies":
         lines, figures = _compare_remedies(place)
     else:
+        import torch
+
         from unroll.chapter.sections import SECTIONS
 
+        torch.set_num_threads(1)  # networks this small gain nothing from more, and the numbers would hang on how many
         explanation = SECTIONS[section]()
         lines, figures = list(explanation.lines), {section: explanation.figure}
     print("\n".join(lines), end="\n\n")
