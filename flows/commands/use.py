@@ -68,21 +68,22 @@ def predict_file(input_path: Path, output_path: Path, text_column: str, model: s
 
 
 def generate_texts(prompt: str, count: int, model: str | None, options: dict[str, Any]) -> None:
-    """Print the prompt and what follows it, character by character; several texts with a line between them."""
+    """Print the prompt and what follows it: one text as it is made, several together with a line between them."""
     with _model_folder("language_model", model) as folder:
         from unroll.generation import SamplingSettings, TextGenerator
         from unroll.training.device import resolve_device
 
         settings = SamplingSettings(**options)
         generator = TextGenerator.load(folder, resolve_device("auto"))
-    for sample in range(count):
-        if sample:
-            print("---")
-        sys.stdout.write(prompt)
-        for character in generator.stream(prompt, settings, sample=sample):
-            sys.stdout.write(character)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
+    if count > 1:
+        logger.info("making %d texts of %d characters", count, settings.length)
+        print("\n---\n".join(generator.generate([prompt] * count, settings)))
+        return
+    sys.stdout.write(prompt)
+    for character in generator.stream(prompt, settings):
+        sys.stdout.write(character)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """Sampling text from a character language model (chapter 15, project two).
 
 Noise is drawn for each sample from a counter-based generator keyed by (seed, sample), so a sample depends neither on
-how many others are made beside it nor on their lengths.
+how many others are made beside it nor on their lengths (but for rounding: a product of many rows may round its sums in
+another order than a product of one, which can tip a draw between two characters that are as good as equal).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,14 @@ from unroll.data.vocabulary import Vocabulary
 from unroll.errors import PredictionError
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.saved import load_model
+from unroll.models.stepping import State, Stepper
 
 logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
+
+MOST_TOGETHER = 64
+"""Texts made at a time."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,17 @@ class TextGenerator:
         return cls(saved.model, saved.encoder, device)
 
     def generate(self, prompts: list[str], settings: SamplingSettings) -> list[str]:
-        """Go on from each prompt; returns the prompts with what follows them. Sample i uses the i-th noise stream."""
-        return [prompt + "".join(self.stream(prompt, settings, sample=sample)) for sample, prompt in enumerate(prompts)]
+        """Go on from each prompt; returns the prompts with what follows them. Sample i uses the i-th noise stream.
+
+        Up to MOST_TOGETHER texts are made at a time: a step of many costs little more than a step of one.
+        """
+        texts = [[prompt] for prompt in prompts]
+        for start in range(0, len(prompts), MOST_TOGETHER):
+            rows = range(start, min(start + MOST_TOGETHER, len(prompts)))
+            for made in self._make([prompts[row] for row in rows], settings, rows):
+                for row, character in made:
+                    texts[start + row].append(character)
+        return ["".join(text) for text in texts]
 
     def stream(self, prompt: str, settings: SamplingSettings, sample: int = 0) -> Iterator[str]:
         """Characters as they are made, one at a time.
@@ -89,22 +103,44 @@ class TextGenerator:
         Characters of the prompt that the model never saw are read as `<unk>`, with a warning; neither `<unk>` nor
         `<pad>` is ever made.
         """
-        logger.debug("generating %d characters", settings.length)
-        noise = np.random.Generator(np.random.Philox(key=[settings.seed, sample]))
-        with torch.inference_mode():
-            self.model.eval()
-            logits, state = self.model(self._prompt_ids(prompt))
-        made = ""
-        longest_stop = max((len(stop) for stop in settings.stop), default=0)
-        for _ in range(settings.length):
-            token_id = draw(logits[0, -1].double().cpu().numpy(), settings, noise)
-            character = self.encoder.vocabulary.tokens[token_id]
+        for ((_, character),) in self._make([prompt], settings, [sample]):
             yield character
-            made = (made + character)[-longest_stop:] if longest_stop else ""
-            if any(made.endswith(stop) for stop in settings.stop if stop):
-                return
-            with torch.inference_mode():
-                logits, state = self.model(torch.tensor([[token_id]], device=self.device), state)
+
+    def _make(
+        self, prompts: Sequence[str], settings: SamplingSettings, samples: Sequence[int]
+    ) -> Iterator[list[tuple[int, str]]]:
+        """Step by step, the next character of each text that has not ended, with the text's place in ``prompts``."""
+        logger.debug("generating %d characters for %d prompts", settings.length, len(prompts))
+        noise = Noise(settings.seed, samples, len(self.encoder.vocabulary))
+        stepper = Stepper(self.model)
+        logits, state = self._read(prompts)
+        rows, tails = list(range(len(prompts))), [""] * len(prompts)
+        longest_stop = max((len(stop) for stop in settings.stop), default=0)
+        for step in range(settings.length):
+            token_ids = draw(logits.double().cpu().numpy(), settings, noise.at(step, rows))
+            characters = [self.encoder.vocabulary.tokens[token_id] for token_id in token_ids]
+            yield list(zip(rows, characters, strict=True))
+            if longest_stop:
+                for row, character in zip(rows, characters, strict=True):
+                    tails[row] = (tails[row] + character)[-longest_stop:]
+                going = [place for place, row in enumerate(rows) if not _ends(tails[row], settings.stop)]
+                if not going:
+                    return
+                if len(going) < len(rows):
+                    rows, token_ids = [rows[place] for place in going], token_ids[going]
+                    state = tuple(tuple(part[:, going] for part in layer) for layer in state)
+            if step + 1 < settings.length:
+                logits, state = stepper.step(torch.from_numpy(token_ids).to(self.device), state)
+
+    @torch.inference_mode()
+    def _read(self, prompts: Sequence[str]) -> tuple[torch.Tensor, State]:
+        """Logits (B, V) and state after each prompt; a prompt that is there several times is read once."""
+        self.model.eval()
+        read = {prompt: self.model(self._prompt_ids(prompt)) for prompt in dict.fromkeys(prompts)}
+        logits = torch.cat([read[prompt][0][:, -1] for prompt in prompts])
+        layers = zip(*(read[prompt][1] for prompt in prompts), strict=True)
+        state = tuple(tuple(torch.cat(parts, dim=1) for parts in zip(*layer, strict=True)) for layer in layers)
+        return logits, state
 
     def _prompt_ids(self, prompt: str) -> torch.Tensor:
         # a model needs something to read: an empty prompt stands at the start of a line
@@ -116,36 +152,67 @@ class TextGenerator:
         return torch.tensor([list(token_ids)], dtype=torch.int64, device=self.device)
 
 
-def draw(logits: FloatArray, settings: SamplingSettings, noise: np.random.Generator) -> int:
-    """Draw one id from logits (V,) after temperature, top-k, top-p and min-p, by the Gumbel-max trick.
+class Noise:
+    """Gumbel noise of several samples, from a counter-based generator each, keyed by (seed, sample)."""
 
+    BLOCK = 64
+    """Steps drawn at a time."""
+
+    def __init__(self, seed: int, samples: Sequence[int], vocab_size: int) -> None:
+        """Nothing is drawn yet."""
+        self._generators = [np.random.Generator(np.random.Philox(key=[seed, sample])) for sample in samples]
+        self._vocab_size = vocab_size
+        self._block = np.empty((0, 0, 0))
+        self._block_number = -1
+
+    def at(self, step: int, rows: Sequence[int]) -> FloatArray:
+        """The noise of a step, (len(rows), V). A later step is never asked for before an earlier one."""
+        number, place = divmod(step, self.BLOCK)
+        while self._block_number < number:
+            shape = (self.BLOCK, self._vocab_size)
+            self._block = np.stack([generator.gumbel(size=shape) for generator in self._generators])
+            self._block_number += 1
+        return self._block[rows, place]
+
+
+def draw(logits: FloatArray, settings: SamplingSettings, gumbel: FloatArray) -> NDArray[np.int64]:
+    """Draw an id from each row of logits after temperature, top-k, top-p and min-p, by the Gumbel-max trick.
+
+    logits: (B, V); gumbel: (B, V), standard Gumbel noise. Returns (B,).
     Raises PredictionError where there is nothing to draw: logits that are not numbers, or no character in them.
     """
-    gumbel = noise.gumbel(size=logits.shape)
     logits = logits.copy()
-    logits[[Vocabulary.PAD_ID, Vocabulary.UNK_ID]] = -np.inf
-    highest = logits.max()
-    if not np.isfinite(highest):
+    logits[:, [Vocabulary.PAD_ID, Vocabulary.UNK_ID]] = -np.inf
+    highest = logits.max(axis=1, keepdims=True)
+    if not np.isfinite(highest).all():
         raise PredictionError("The model gives no character a finite score; it is damaged: train it again.")
     if settings.temperature == 0:
-        return int(logits.argmax())
+        return np.asarray(logits.argmax(axis=1))
     with np.errstate(over="ignore"):  # a temperature near 0 sends all but the likeliest to minus infinity
         logits = (logits - highest) / settings.temperature
-    return int((keep_likely(logits, settings) + gumbel).argmax())
+    return np.asarray((keep_likely(logits, settings) + gumbel).argmax(axis=1))
 
 
 def keep_likely(logits: FloatArray, settings: SamplingSettings) -> FloatArray:
-    """Logits (V,) with those that top-k, top-p and min-p leave out at minus infinity. The likeliest always stays."""
-    order = np.argsort(-logits, kind="stable")
-    probs = np.exp(logits[order] - logits[order[0]])
-    probs /= probs.sum()
-    kept = np.ones(len(order), dtype=bool)
+    """Logits (…, V) with those that top-k, top-p and min-p leave out at minus infinity. The likeliest always stays."""
+    if not settings.top_k and settings.top_p == 1.0 and settings.min_p == 0.0:
+        return logits
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    ranked = np.take_along_axis(logits, order, axis=-1)
+    probs = np.exp(ranked - ranked[..., :1])
+    probs /= probs.sum(axis=-1, keepdims=True)
+    kept = probs >= settings.min_p * probs[..., :1]
     if settings.top_k:
-        kept[settings.top_k :] = False
+        kept[..., settings.top_k :] = False
     if settings.top_p < 1.0:  # sums of rounded numbers may reach 1 before the last one
-        kept &= np.concatenate([[0.0], np.cumsum(probs)[:-1]]) < settings.top_p
-    kept &= probs >= settings.min_p * probs[0]
-    kept[0] = True
+        before = np.zeros_like(probs)
+        before[..., 1:] = np.cumsum(probs[..., :-1], axis=-1)
+        kept &= before < settings.top_p
+    kept[..., 0] = True
     result = np.full_like(logits, -np.inf)
-    result[order[kept]] = logits[order[kept]]
+    np.put_along_axis(result, order, np.where(kept, ranked, -np.inf), axis=-1)
     return result
+
+
+def _ends(text: str, stops: Sequence[str]) -> bool:
+    return any(text.endswith(stop) for stop in stops if stop)

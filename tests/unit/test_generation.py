@@ -15,7 +15,7 @@ from unroll.config import CharModelConfig
 from unroll.data.encoders import CharEncoder
 from unroll.data.vocabulary import Vocabulary
 from unroll.errors import PredictionError
-from unroll.generation import SamplingSettings, TextGenerator, draw, keep_likely
+from unroll.generation import MOST_TOGETHER, Noise, SamplingSettings, TextGenerator, draw, keep_likely
 from unroll.models.language_model import CharLanguageModel
 
 LETTERS = "abcdefgh \n"
@@ -38,8 +38,8 @@ def sampling(**values: Any) -> SamplingSettings:
     return SamplingSettings(**{"length": 40, **values})
 
 
-def noise(seed: int = 1) -> np.random.Generator:
-    return np.random.default_rng(seed)
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).gumbel(size=shape)
 
 
 def test_the_same_seed_makes_the_same_text_and_another_does_not(generator: TextGenerator) -> None:
@@ -153,18 +153,58 @@ def test_min_p_keeps_those_near_the_likeliest(logits: np.ndarray, min_p: float) 
     assert kept[logits.argmax()]
 
 
+@given(rows=st.integers(1, 5), columns=st.integers(3, 12), seed=st.integers(0, 99), values=st.data())
+def test_rows_are_drawn_each_for_itself(rows: int, columns: int, seed: int, values: st.DataObject) -> None:
+    options = {
+        "top_k": values.draw(st.integers(0, 12)),
+        "top_p": values.draw(st.floats(0.05, 1)),
+        "min_p": values.draw(st.floats(0, 1)),
+        "temperature": values.draw(st.floats(0, 3)),
+    }
+    logits = np.random.default_rng(seed).normal(scale=3, size=(rows, columns))
+    together = draw(logits, sampling(**options), noise(rows, columns))
+    alone = [draw(logits[[row]], sampling(**options), noise(rows, columns)[[row]])[0] for row in range(rows)]
+    assert together.tolist() == alone
+
+
+def test_noise_drawn_in_blocks_is_the_noise_drawn_step_by_step() -> None:
+    blocks = Noise(seed=7, samples=[0, 5], vocab_size=9)
+    one_by_one = [np.random.Generator(np.random.Philox(key=[7, sample])) for sample in (0, 5)]
+    for step in range(2 * Noise.BLOCK + 3):
+        expected = np.stack([generator.gumbel(size=9) for generator in one_by_one])
+        assert np.array_equal(blocks.at(step, [0, 1]), expected)
+        assert np.array_equal(blocks.at(step, [1]), expected[[1]])
+
+
+def test_texts_that_end_early_leave_the_others_as_they_are(generator: TextGenerator) -> None:
+    prompts = ["ab", "gh gh", "c", "ab"]
+    free = [text[len(prompt) :] for prompt, text in zip(prompts, generator.generate(prompts, sampling()), strict=True)]
+    stop = free[1][7:9]
+    made = generator.generate(prompts, sampling(stop=(stop,)))
+    for prompt, text, whole in zip(prompts, made, free, strict=True):
+        end = whole.find(stop)
+        assert text == prompt + (whole if end < 0 else whole[: end + len(stop)])
+    assert len(made[1]) < len(prompts[1]) + len(free[1])
+
+
+def test_more_texts_than_are_made_at_a_time(generator: TextGenerator) -> None:
+    many = generator.generate(["ab"] * (MOST_TOGETHER + 3), sampling(length=5))
+    assert many[:3] == generator.generate(["ab"] * 3, sampling(length=5))
+    assert len(set(many)) > MOST_TOGETHER // 2
+    assert generator.generate([], sampling()) == []
+
+
 @given(logits=logits_lists)
 def test_the_defaults_keep_everything_as_it_is(logits: np.ndarray) -> None:
     assert np.array_equal(keep_likely(logits, sampling()), logits)
 
 
 def test_draws_follow_the_probabilities() -> None:
-    logits = np.array([9.0, 9.0, 0.0, np.log(3.0)])
-    generator = noise()
-    counts = np.bincount([draw(logits, sampling(), generator) for _ in range(4_000)], minlength=4)
+    logits = np.tile([9.0, 9.0, 0.0, np.log(3.0)], (4_000, 1))
+    counts = np.bincount(draw(logits, sampling(), noise(4_000, 4)), minlength=4)
     assert counts[:2].tolist() == [0, 0]
     assert counts[3] / 4_000 == pytest.approx(0.75, abs=0.03)
-    hot = np.bincount([draw(logits, sampling(temperature=1e5), generator) for _ in range(4_000)], minlength=4)
+    hot = np.bincount(draw(logits, sampling(temperature=1e5), noise(4_000, 4)), minlength=4)
     assert hot[3] / 4_000 == pytest.approx(0.5, abs=0.03)
 
 
@@ -172,7 +212,7 @@ def test_draws_follow_the_probabilities() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_damaged_model_is_told_rather_than_sampled(bad: list[float], temperature: float) -> None:
     with pytest.raises(PredictionError, match="no character a finite score"):
-        draw(np.array(bad), sampling(temperature=temperature), noise())
+        draw(np.array([[0.0] * len(bad), bad]), sampling(temperature=temperature), noise(2, len(bad)))
 
 
 @pytest.mark.parametrize(

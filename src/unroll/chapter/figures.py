@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -24,10 +25,10 @@ SMALLEST_NORM = 1e-12
 def worked_example(steps: Sequence[WorkedStep]) -> Figure:
     """What each unit gets from the input, and its output, at the example's three steps."""
     figure, (axes,) = make_panels(1)
+    hidden, outputs = (torch.stack(values) for values in zip(*((s.hidden, s.by_layer) for s in steps), strict=True))
     for unit, colour in enumerate((BLUE, ORANGE)):
-        hidden, outputs = ([float(part[unit]) for part in parts] for parts in zip(*_parts(steps), strict=True))
-        axes.plot(hidden, color=colour, linestyle=":", marker="s", label=f"unit {unit + 1}: from the input alone")
-        axes.plot(outputs, color=colour, marker="o", linewidth=2, label=f"unit {unit + 1}: output, after tanh")
+        axes.plot(hidden[:, unit], color=colour, linestyle=":", marker="s", label=f"unit {unit + 1}: input alone")
+        axes.plot(outputs[:, unit], color=colour, marker="o", linewidth=2, label=f"unit {unit + 1}: after tanh")
     axes.set_xticks(range(len(steps)))
     finish(axes, "Three steps of an RNN with two units", "time step t", "activation (no unit)")
     return figure
@@ -124,10 +125,6 @@ def remedies(accuracies: Mapping[str, Mapping[int, float]], task: str) -> Figure
     finish(axes, f"Remedies on the {task} task", "length of the sequences (steps)", "right answers on unseen items")
     _one_legend(figure, axes)
     return figure
-
-
-def _parts(steps: Sequence[WorkedStep]) -> list[tuple[Tensor, Tensor]]:
-    return [(step.hidden, step.by_layer) for step in steps]
 
 
 def _one_legend(figure: Figure, *panes: Axes) -> None:
