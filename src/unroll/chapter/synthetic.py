@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unroll.data.batching import PairBatch
 from unroll.training.device import autocast
 from unroll.training.problem import Batch, CarriedState, Score
 from unroll.training.seed import seed_torch
@@ -25,27 +26,13 @@ _VALIDATION = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class SequenceBatch:
-    """Inputs and what is to be said of them, neither of them padded."""
+class SequenceBatch(PairBatch):
+    """Made items."""
 
     inputs: Tensor
     """(B, T) int64, or (B, T, E) or (B, E) float32."""
     targets: Tensor
     """(B,) or (B, T) int64 classes, or (B,) float32."""
-
-    def to(self, device: torch.device) -> SequenceBatch:
-        """The same batch on another device."""
-        return SequenceBatch(self.inputs.to(device), self.targets.to(device))
-
-    @property
-    def num_tokens(self) -> int:
-        """Predictions asked for."""
-        return self.targets.numel()
-
-    @property
-    def num_places(self) -> int:
-        """As many: nothing is padded."""
-        return self.targets.numel()
 
 
 class SyntheticProblem(ABC):

@@ -15,6 +15,7 @@ Order is a pure function of (seed, epoch), so a place in the data is two numbers
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -55,27 +56,35 @@ class TextBatch:
 
 
 @dataclass(frozen=True)
-class StreamBatch:
+class PairBatch:
+    """Inputs and what is to be said of them, without padding."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        return type(self)(self.inputs.to(device), self.targets.to(device))
+
+    @property
+    def num_tokens(self) -> int:
+        """Predictions asked for."""
+        return self.targets.numel()
+
+    @property
+    def num_places(self) -> int:
+        """As many: nothing is padded."""
+        return self.targets.numel()
+
+
+@dataclass(frozen=True)
+class StreamBatch(PairBatch):
     """One window of every stream."""
 
     inputs: Tensor
     """(B, T) int64."""
     targets: Tensor
     """(B, T) int64: the character after each input."""
-
-    def to(self, device: torch.device) -> StreamBatch:
-        """The same batch on another device."""
-        return StreamBatch(self.inputs.to(device), self.targets.to(device))
-
-    @property
-    def num_tokens(self) -> int:
-        """Characters predicted."""
-        return self.targets.numel()
-
-    @property
-    def num_places(self) -> int:
-        """Places in the batch; a stream has no padding."""
-        return self.targets.numel()
 
 
 def shuffled_buckets(

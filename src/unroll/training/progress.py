@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 from unroll.training.run_state import Progress
 
@@ -44,6 +45,18 @@ class ProgressLog:
             tokens_per_second = (progress.tokens - first_tokens) / elapsed
             line += f", {tokens_per_second:,.0f} {self._unit}/s, {format_duration(left)} left"
         logger.info(line)
+
+
+def announce_evaluation(progress: Progress, epochs: int, metrics: Mapping[str, float], improved: bool) -> None:
+    """Log the validation split's metrics. epochs: of the whole run, at most."""
+    logger.info(
+        "step %d, epoch %d of %d: validation %s%s",
+        progress.step,
+        progress.epoch + 1,
+        epochs,
+        ", ".join(f"{name} {metric:.4f}" for name, metric in metrics.items()),
+        " (best)" if improved else "",
+    )
 
 
 def format_duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ from unroll.training.gradients import clip_gradients
 from unroll.training.metrics import History, MetricLogger
 from unroll.training.optim import learning_rate_at, make_optimizer
 from unroll.training.problem import Batch, CarriedState, Problem
-from unroll.training.progress import ProgressLog
+from unroll.training.progress import ProgressLog, announce_evaluation
 from unroll.training.run_state import CurvePoint, Progress
 from unroll.training.seed import generator_states, restore_generators
 from unroll.training.stop import StopRequest
@@ -183,7 +183,7 @@ class Trainer:
         self.progress.evaluated_step = self.progress.step
         self.progress.evaluations_without_gain = 0 if improved else self.progress.evaluations_without_gain + 1
         self._log({f"validation/{name}": number for name, number in metrics.items()})
-        self._announce_evaluation(metrics, improved)
+        announce_evaluation(self.progress, self.config.epochs, metrics, improved)
         if not math.isfinite(value):
             self._save("latest")
             return
@@ -196,16 +196,6 @@ class Trainer:
             self.progress.best_step = self.progress.step
         self._save("good")
         self._keep_best()
-
-    def _announce_evaluation(self, metrics: dict[str, float], improved: bool) -> None:
-        logger.info(
-            "step %d, epoch %d of %d: validation %s%s",
-            self.progress.step,
-            self.progress.epoch + 1,
-            self.config.epochs,
-            ", ".join(f"{name} {metric:.4f}" for name, metric in metrics.items()),
-            " (best)" if improved else "",
-        )
 
     def _keep_best(self) -> None:
         """Save the weights of the best evaluation, if it is this step's. Killed before, a restart does it."""
