@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.embedded import Workplace, prepare_environment, workplace
+from unroll.errors import ConfigError
 from unroll.files import writing
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ logger = logging.getLogger("unroll.explain")
 def explain_section(section: str, folder: Path | None) -> None:
     """Print a section's table on stdout and write its figures, to ``folder`` or below the working folder.
 
-    Raises StoreError where a figure cannot be written, RegistryError where MLflow (for `remedies`) cannot be reached.
+    Raises ConfigError where a file is in the folder's place, StoreError where a figure cannot be written, RegistryError
+    where MLflow (for `remedies`) cannot be reached.
     """
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--figures {folder} is a file; expected a folder to write figures into.")
     logger.info("explain %s: loading PyTorch", section)
     started = time.perf_counter()
     place = workplace()

@@ -1,0 +1,55 @@
+"""What the pages say was measured is what was recorded, and keeps the promises of the chapter's presets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from benchmarks.book import RESULTS, RUNS, markdown
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    recorded: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return recorded
+
+
+def test_every_run_of_the_chapters_presets_is_recorded(rows: list[dict[str, Any]]) -> None:
+    assert [(row["project"], row["preset"], row["seed"]) for row in rows] == list(RUNS)
+    assert len({row["mlflow_run_id"] for row in rows}) == len(rows)
+
+
+def test_the_results_page_shows_the_recorded_rows(rows: list[dict[str, Any]]) -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in markdown(rows) if line not in page] == []
+
+
+@pytest.mark.parametrize("preset", ["book", "book_bidirectional"])
+def test_mean_accuracy_with_the_chapters_settings_is_near_the_books(preset: str, rows: list[dict[str, Any]]) -> None:
+    accuracies = [row["test/accuracy"]["value"] for row in rows if _is(row, "sentiment", preset)]
+    assert len(accuracies) == 3
+    assert 0.845 <= mean(accuracies) <= 0.885
+    for shown in (mean(accuracies), min(accuracies), max(accuracies)):
+        assert f"{shown:.3f}" in _front_page()
+
+
+def test_training_loss_with_the_chapters_settings_is_near_the_books(rows: list[dict[str, Any]]) -> None:
+    (row,) = [row for row in rows if _is(row, "language-model", "book")]
+    assert row["train_loss"] <= 1.15
+    assert f"{row['train_loss']:.2f}" in _front_page()
+    assert f"{row['test/bits_per_char']['value']:.3f}" in _front_page()
+
+
+def _is(row: Mapping[str, Any], project: str, preset: str) -> bool:
+    return (row["project"], row["preset"]) == (project, preset)
+
+
+def _front_page() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
