@@ -41,9 +41,9 @@ def make_layer() -> nn.RNN:
     Its weights are drawn as `nn.RNN` draws them, but multiplied and added in two roundings, as on the book's machine; a
     processor that does both in one gives weights, and so printed digits, that differ in the last place.
     """
-    layer = nn.RNN(INPUT_SIZE, HIDDEN_SIZE, num_layers=1, batch_first=True)
     bound = 1 / math.sqrt(HIDDEN_SIZE)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
+        layer = nn.RNN(INPUT_SIZE, HIDDEN_SIZE, num_layers=1, batch_first=True)
         torch.manual_seed(SEED)
         for parameter in layer_parameters(layer):
             parameter.copy_(torch.rand(parameter.shape) * (2 * bound) - bound)

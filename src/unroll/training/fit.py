@@ -24,6 +24,7 @@ from unroll.data.encoders import copy_encoder
 from unroll.files import write_json
 from unroll.training.checkpoint import WEIGHTS_FILE, load_weights, weights_sha256
 from unroll.training.language_model import LanguageModelProblem
+from unroll.training.memory import keep_freed_memory
 from unroll.training.metrics import MetricLogger
 from unroll.training.problem import Problem
 from unroll.training.run_state import Progress
@@ -42,6 +43,7 @@ def train(
     A run found in ``work_folder`` goes on from its last checkpoint. Raises InterruptedTraining when asked to stop,
     DivergedError, ConfigError for a device that is not there.
     """
+    keep_freed_memory()
     corpus = EncodedCorpus.open(encoded_folder)
     seed_torch(config.seed)
     problem = make_problem(config, corpus)
