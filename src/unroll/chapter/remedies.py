@@ -6,6 +6,7 @@ batches, steps and seed. Chapter 15, the challenges of learning long-range inter
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ class Outcome:
 
     def largest(self, metric: str) -> float:
         """The largest finite value of a metric over the run; 0 where there is none."""
-        return max((float(point[metric]) for point in self.history if metric in point), default=0.0)
+        values = (float(point[metric]) for point in self.history if metric in point)
+        return max((value for value in values if math.isfinite(value)), default=0.0)
 
 
 def run_trial(trial: Trial, problem: MemoryProblem | None = None) -> Outcome:

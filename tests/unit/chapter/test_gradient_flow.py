@@ -7,7 +7,7 @@ from operator import mul
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -70,6 +70,7 @@ def test_it_vanishes_below_one_stays_at_one_and_explodes_above() -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), first=st.integers(1, STEPS))
 def test_the_product_of_the_steps_jacobians_is_that_of_pytorchs_layer(name: str, seed: int, first: int) -> None:
     layer, inputs = make_layer(name, seed=seed), make_inputs(seed)

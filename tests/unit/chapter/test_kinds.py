@@ -11,7 +11,7 @@ from unroll.chapter.kinds.encoder_decoder import EncoderDecoder, Reversal
 from unroll.chapter.kinds.many_to_one import OTHERS, ManyToOne
 from unroll.chapter.kinds.one_to_many import OneToMany, caption
 from unroll.chapter.kinds.tagging import Tagging
-from unroll.chapter.sequence_tasks import SEQUENCE_TASKS, SequenceTask, learn
+from unroll.chapter.sequence_tasks import SEQUENCE_TASKS, STEPS_PER_LOOK, SequenceTask, learn
 from unroll.chapter.synthetic import SequenceBatch, SyntheticProblem
 
 
@@ -22,7 +22,10 @@ def drawn(problem: type[SyntheticProblem], count: int = 200) -> SequenceBatch:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("task", SEQUENCE_TASKS, ids=lambda task: task.kind)
 def test_each_kind_is_learned_to_above_99_percent(task: SequenceTask, seed: int) -> None:
-    assert learn(task, seed).accuracy > 0.99
+    learned = learn(task, seed)
+    assert learned.accuracy > 0.99
+    looks = [point["step"] for point in learned.history if "validation/accuracy" in point]
+    assert looks == list(range(STEPS_PER_LOOK, task.steps + 1, STEPS_PER_LOOK))
 
 
 def test_the_kinds_are_those_of_the_chapter() -> None:
@@ -45,6 +48,16 @@ def test_one_to_many_is_judged_on_pictures_never_shown() -> None:
     hidden = {tuple(row) for row in problem.validation_items().inputs.tolist()}
     assert len(hidden) == int(np.prod(one_to_many.SIZES)) // 5
     assert not shown & hidden
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_picture_is_either_shown_or_kept_for_validation(seed: int) -> None:
+    problem = OneToMany(seed, 500, 10)
+    shown = {tuple(row) for batch in problem.batches(0, 0) for row in batch.inputs.tolist()}
+    hidden = [tuple(row) for row in problem.validation_items().inputs.tolist()]
+    assert len(hidden) == len(set(hidden))
+    assert len(shown | set(hidden)) == len(shown) + len(hidden) == 3 * 4 * 4 * 5
+    assert set(hidden) != {tuple(row) for row in OneToMany(seed + 1, 8, 4).validation_items().inputs.tolist()}
 
 
 def test_captions_say_what_is_to_be_seen() -> None:
@@ -79,3 +92,37 @@ def test_told_what_it_would_have_said_the_decoder_says_it() -> None:
     with torch.no_grad():
         free = model(digits)
         torch.testing.assert_close(model(digits, free.argmax(dim=-1)), free, rtol=0, atol=1e-5)
+
+
+def test_the_decoder_is_told_what_came_before_and_never_what_comes() -> None:
+    torch.manual_seed(0)
+    model = EncoderDecoder(hidden_size=8)
+    digits = drawn(Reversal).inputs
+    length = digits.size(1)
+    with torch.no_grad():
+        for place in range(length):
+            told = digits.clone()
+            told[:, place] = (told[:, place] + 1) % 8
+            changed = (model(digits, told) != model(digits, digits)).any(dim=-1).any(dim=0).tolist()
+            assert changed == [step > place for step in range(length)]
+
+
+def test_the_decoder_knows_all_of_the_input_before_its_first_digit() -> None:
+    torch.manual_seed(0)
+    model = EncoderDecoder(hidden_size=8)
+    digits = drawn(Reversal).inputs
+    with torch.no_grad():
+        first = model(digits, digits)[:, 0]
+        for place in range(digits.size(1)):
+            other = digits.clone()
+            other[:, place] = (other[:, place] + 1) % 8
+            assert (model(other, digits)[:, 0] != first).any(dim=-1).all()
+
+
+def test_in_step_a_tag_hangs_on_no_later_word() -> None:
+    problem = Tagging(1, 8, 4)
+    words = drawn(Tagging, 20).inputs
+    with torch.no_grad():
+        cut = words.clone()
+        cut[:, 17:] = 0
+        torch.testing.assert_close(problem.model(cut)[:, :17], problem.model(words)[:, :17])

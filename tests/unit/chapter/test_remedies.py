@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from unroll.chapter.comparison import accuracies, all_trials, draw_comparison, run_trials, tabulate, trial_key
 from unroll.chapter.long_memory import MEMORY_TASKS
-from unroll.chapter.remedies import LENGTHS, MAX_GRADIENT_NORM, REMEDIES, Outcome, Remedy, Trial, run_trial
+from unroll.chapter.remedies import (
+    LENGTHS,
+    MAX_GRADIENT_NORM,
+    MAX_GRADIENT_VALUE,
+    REMEDIES,
+    TRUNCATE_AT,
+    Outcome,
+    Remedy,
+    Trial,
+    run_trial,
+)
 from unroll.store import Store
 
 
@@ -39,6 +56,66 @@ def test_the_same_trial_ends_in_the_same_curve() -> None:
     first, second = run_trial(trial), run_trial(trial)
     assert losses(first) == losses(second)
     assert first.accuracy == second.accuracy
+
+
+def curves(outcome: Outcome) -> list[Mapping[str, Any]]:
+    """Every point but for what clocks measure."""
+    return [{name: value for name, value in point.items() if "per_second" not in name} for point in outcome.history]
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=lambda remedy: remedy.name)
+def test_no_outcome_hangs_on_what_was_drawn_before(remedy: Remedy) -> None:
+    trial = Trial("adding", 24, remedy, steps=6, hidden_size=5, looks=3)
+    first = run_trial(trial)
+    torch.rand(17)
+    assert curves(run_trial(trial)) == curves(first)
+    assert [point["step"] for point in first.history if "validation/accuracy" in point] == [2, 4, 6]
+    assert curves(run_trial(replace(trial, seed=2))) != curves(first)
+
+
+@pytest.mark.parametrize("clip", ["none", "norm", "value"])
+def test_one_step_moves_the_weights_by_the_gradient_as_it_was_clipped(clip: str) -> None:
+    trial = replace(exploding(clip), steps=1)
+    problem = trial.make_problem()
+    before = weights(problem.model)
+    outcome = run_trial(trial, problem)
+    moved = (weights(problem.model) - before) / trial.remedy.learning_rate
+    told, clipped = (outcome.history[0][f"train/{name}"] for name in ("gradient_norm", "clipped_fraction"))
+    assert told > 1_000 * MAX_GRADIENT_NORM  # before clipping
+    assert clipped == (clip != "none")
+    expected = {"none": told, "norm": MAX_GRADIENT_NORM, "value": MAX_GRADIENT_VALUE}[clip]
+    assert float(moved.abs().max() if clip == "value" else moved.norm()) == pytest.approx(expected, rel=1e-3)
+
+
+def weights(model: torch.nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])
+
+
+def test_every_remedy_reads_the_same_batches() -> None:
+    problems = [Trial("adding", 12, remedy).make_problem() for remedy in REMEDIES]
+    for batches in islice(zip(*(problem.batches(3, 5) for problem in problems), strict=True), 2):
+        assert all(torch.equal(batch.inputs, batches[0].inputs) for batch in batches)
+
+
+def test_the_chapters_remedies_are_all_there_once() -> None:
+    assert len({remedy.name for remedy in REMEDIES}) == len(REMEDIES)
+    assert {remedy.clip for remedy in REMEDIES} == {"none", "value", "norm"}
+    assert {remedy.cell for remedy in REMEDIES} == {"rnn_relu", "lstm", "gru"}
+    truncated = [Trial("copy", 50, remedy).make_problem().model.truncate_at for remedy in REMEDIES]
+    assert sorted(steps for steps in truncated if steps) == [TRUNCATE_AT] == [20]
+
+
+def test_the_largest_of_a_metric_is_found_wherever_it_stands() -> None:
+    outcome = Outcome(
+        0.5, False, [{"step": 1, "a": 1.0}, {"step": 1, "b": 5.0}, {"step": 2, "a": 7}, {"step": 3, "a": 2.0}]
+    )
+    assert (outcome.largest("a"), outcome.largest("b"), outcome.largest("c")) == (7.0, 5.0, 0.0)
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_what_is_not_finite_is_not_the_largest(bad: float) -> None:
+    history = [{"step": step, "validation/loss": value} for step, value in enumerate([bad, 3.0, bad])]
+    assert Outcome(0.0, True, history).largest("validation/loss") == 3.0
 
 
 def test_a_trials_settings_reach_the_training_loop() -> None:

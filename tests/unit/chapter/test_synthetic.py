@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
 from unroll.chapter.kinds.tagging import Tagging
-from unroll.chapter.long_memory import Copying, MemorySettings
-from unroll.chapter.synthetic import SyntheticProblem
+from unroll.chapter.long_memory import Adding, Copying, MemorySettings
+from unroll.chapter.synthetic import VALIDATION_ITEMS, SequenceBatch, SyntheticProblem
 from unroll.config import TrainingConfig
 from unroll.training.checkpoint import weights_sha256
 from unroll.training.metrics import SilentLogger
@@ -50,6 +54,81 @@ def test_every_look_is_at_the_same_items(kind: str) -> None:
     assert torch.equal(problem.validation_items().inputs, first.inputs)
     cpu = torch.device("cpu")
     assert problem.validate(cpu, "float32") == problem.validate(cpu, "float32")
+
+
+class Told(SyntheticProblem):
+    """Items are random numbers; the model says what it is told."""
+
+    def make_model(self) -> nn.Module:
+        return nn.Identity()
+
+    def draw(self, generator: np.random.Generator, count: int) -> SequenceBatch:
+        logits = generator.normal(size=(count, 3, 4)).astype(np.float32)
+        return SequenceBatch(torch.from_numpy(logits), torch.from_numpy(generator.integers(0, 4, (count, 3))))
+
+
+places = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+
+
+@given(place=places, other=places)
+def test_two_batches_are_the_same_where_seed_epoch_and_index_are(
+    place: tuple[int, int, int], other: tuple[int, int, int]
+) -> None:
+    def batch_at(seed: int, epoch: int, index: int) -> SequenceBatch:
+        return next(Told(seed, 2, 10).batches(epoch, index))
+
+    torch.rand(3)  # the global generator has no say
+    assert torch.equal(batch_at(*place).inputs, batch_at(*other).inputs) == (place == other)
+
+
+def test_an_epoch_has_its_batches_and_draws_from_no_global_generator() -> None:
+    problem = make("copying")
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    batches = list(problem.batches(0, 0))
+    problem.validate(torch.device("cpu"), "float32")
+    assert [len(batch.inputs) for batch in batches] == [4] * 5
+    assert list(problem.batches(0, 5)) == []
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index,union-attr]
+
+
+def test_validation_items_are_a_thousand_that_training_does_not_draw() -> None:
+    problem = make("tagging")
+    looked_at = {tuple(row) for row in problem.validation_items().inputs.tolist()}
+    assert len(looked_at) == VALIDATION_ITEMS == 1_000
+    trained_on = {tuple(row) for epoch in range(20) for b in problem.batches(epoch, 0) for row in b.inputs.tolist()}
+    assert not looked_at & trained_on
+    assert {tuple(row) for row in make("tagging", seed=2).validation_items().inputs.tolist()} != looked_at
+
+
+@pytest.mark.parametrize("kind", ["tagging", "copying"])
+def test_the_first_weights_hang_on_the_seed_alone(kind: str) -> None:
+    first, other = make(kind), make(kind, seed=2)
+    torch.rand(3)
+    again = make(kind)
+    assert weights_sha256(first.model.state_dict()) == weights_sha256(again.model.state_dict())
+    assert weights_sha256(first.model.state_dict()) != weights_sha256(other.model.state_dict())
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_loss_is_the_mean_cost_of_every_prediction_in_nats(seed: int) -> None:
+    problem = Told(seed, 5, 1)
+    batch = next(problem.batches(0, 0))
+    costs = []
+    for rows, targets in zip(batch.inputs.double().tolist(), batch.targets.tolist(), strict=True):
+        for logits, target in zip(rows, targets, strict=True):
+            costs.append(np.log(sum(np.exp(logit) for logit in logits)) - logits[target])
+    loss, carried = problem.loss(batch, None)
+    assert loss.item() == pytest.approx(np.mean(costs), rel=1e-5)
+    assert carried is None
+    right = np.argmax(batch.inputs.numpy(), axis=-1) == batch.targets.numpy()
+    assert problem.judge(batch.inputs, batch.targets) == {"accuracy": pytest.approx(right.mean())}
+
+
+def test_a_batch_moved_counts_its_predictions_as_before() -> None:
+    batch = next(Adding(MemorySettings(12), 1, 4, 5).batches(0, 0)).to(torch.device("cpu"))
+    assert isinstance(batch, SequenceBatch)
+    assert batch.num_tokens == batch.num_places == 4  # one sum for each list
 
 
 @pytest.mark.parametrize("kill_at", [1, 6, 14])

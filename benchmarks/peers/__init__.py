@@ -1,0 +1,1 @@
+"""What people use today, at the same shapes: PyTorch's own example, and Keras where it is installed."""
