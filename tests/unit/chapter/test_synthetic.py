@@ -101,6 +101,14 @@ def test_validation_items_are_a_thousand_that_training_does_not_draw() -> None:
     assert {tuple(row) for row in make("tagging", seed=2).validation_items().inputs.tolist()} != looked_at
 
 
+def test_validation_has_a_stream_of_numbers_of_its_own() -> None:
+    problem = Told(1, 8, 20)
+    looked_at = {tuple(row) for row in problem.validation_items().inputs[:, 0].tolist()}
+    first = [tuple(batch.inputs[0, 0].tolist()) for epoch in range(5) for batch in problem.batches(epoch, 0)]
+    assert len(first) == 100
+    assert looked_at.isdisjoint(first)
+
+
 @pytest.mark.parametrize("kind", ["tagging", "copying"])
 def test_the_first_weights_hang_on_the_seed_alone(kind: str) -> None:
     first, other = make(kind), make(kind, seed=2)
