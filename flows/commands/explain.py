@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.embedded import Workplace, prepare_environment, workplace
 from unroll.errors import ConfigError
-from unroll.files import writing
+from unroll.files import existing_parent, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,11 +21,11 @@ logger = logging.getLogger("unroll.explain")
 def explain_section(section: str, folder: Path | None) -> None:
     """Print a section's table on stdout and write its figures, to ``folder`` or below the working folder.
 
-    Raises ConfigError where a file is in the folder's place, StoreError where a figure cannot be written, RegistryError
-    where MLflow (for `remedies`) cannot be reached.
+    Raises ConfigError where the folder cannot be one, StoreError where a figure cannot be written, RegistryError where
+    MLflow (for `remedies`) cannot be reached.
     """
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--figures {folder} is a file; expected a folder to write figures into.")
+    if folder is not None:
+        _check_folder(folder)
     logger.info("explain %s: loading PyTorch", section)
     started = time.perf_counter()
     place = workplace()
@@ -46,6 +46,16 @@ def explain_section(section: str, folder: Path | None) -> None:
     for path in _save(figures, folder or place.root / "explain"):
         print(f"Figure: {path}")
     logger.info("done in %.1f s", time.perf_counter() - started)
+
+
+def _check_folder(folder: Path) -> None:
+    """Before anything is run: half an hour later would be late to learn that its figures have no place."""
+    nearest = existing_parent(folder)
+    if not nearest.is_dir():
+        raise ConfigError(f"--figures {folder}: {nearest} is a file; expected a folder to write figures into.")
+    for path in folder.glob("*.png"):
+        if path.is_dir():
+            raise ConfigError(f"--figures {folder}: {path} is a folder; expected a figure's file in its place.")
 
 
 def _compare_remedies(place: Workplace) -> tuple[list[str], Mapping[str, Figure]]:
