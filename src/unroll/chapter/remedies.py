@@ -67,7 +67,9 @@ class Trial:
         return f"{self.task}, {self.length} steps, {self.remedy.name}"
 
     def make_problem(self) -> MemoryProblem:
-        """A new network and its batches."""
+        """A new network and its batches. Raises ValueError where the steps cannot be shared out among the looks."""
+        if self.steps % self.looks:
+            raise ValueError(f"A trial's steps must be a multiple of its looks, got {self.steps} and {self.looks}.")
         settings = MemorySettings(self.length, self.remedy.cell, self.hidden_size, self.remedy.truncate_at)
         return MEMORY_TASKS[self.task](settings, self.seed, BATCH_SIZE, self.steps // self.looks)
 

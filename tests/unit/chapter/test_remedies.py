@@ -157,3 +157,8 @@ def test_the_table_and_the_figures_hold_every_remedy() -> None:
         assert sum(line.startswith(f"{remedy.name}  ") for line in lines) == len(MEMORY_TASKS)
     assert sum("diverged (3e+04)" in line for line in lines) == len(MEMORY_TASKS)
     assert set(draw_comparison(outcomes)) == {"remedies_adding", "remedies_copy", "remedies_curves"}
+
+
+def test_steps_that_cannot_be_shared_out_among_the_looks_are_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of its looks, got 25 and 10"):
+        run_trial(Trial("adding", 8, REMEDIES[0], steps=25, looks=10))
