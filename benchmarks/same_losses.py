@@ -13,7 +13,7 @@ from unroll.data.encoded import EncodedCorpus
 from unroll.models.language_model import CharLanguageModel
 from unroll.training.device import autocast
 from unroll.training.language_model import LanguageModelProblem
-from unroll.training.optim import make_optimizer
+from unroll.training.optim import make_optimizers
 from unroll.training.seed import seed_torch
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def losses_on_the_same_windows(config: LanguageModelConfig, encoded: EncodedCorp
 def _train(
     problem: LanguageModelProblem, config: LanguageModelConfig, batches: list[StreamBatch], precision: str
 ) -> float:
-    optimizer = make_optimizer(problem.model, config.training)
+    (optimizer,) = make_optimizers(problem.model, config.training)
     problem.model.train()
     value = 0.0
     for batch in batches:

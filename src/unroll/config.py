@@ -179,6 +179,9 @@ class TrainingConfig(Section):
     """Arithmetic of forward and backward passes; weights stay float32. float16 scales the loss and needs a GPU."""
     device: str = "auto"
     """`auto` takes a GPU where there is one; or any name that torch.device takes."""
+    shards: int = Field(1, ge=1, le=64)
+    """Threads of one core each that share the rows of a batch on a CPU; 1 leaves cores to PyTorch. The bits of the
+    result depend on this number, not on the cores there are. A GPU takes batches whole."""
     processes: int = Field(1, ge=1, le=1)
     """Training processes. One; data-parallel training is not built yet."""
     patience: int | None = Field(None, ge=1)
@@ -208,6 +211,8 @@ class SentimentTrainingConfig(TrainingConfig):
 class LanguageModelTrainingConfig(TrainingConfig):
     """The training loop over windows of a text."""
 
+    shards: Literal[1] = 1
+    """A language model's layers are large enough for PyTorch's own threads."""
     window: int = Field(100, ge=1, le=100_000)
     """Steps of truncated back-propagation through time."""
     windows: Literal["streams", "random"] = "streams"

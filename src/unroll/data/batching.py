@@ -45,6 +45,20 @@ class TextBatch:
         return TextBatch(self.token_ids.to(device), self.lengths.to(device), labels)
 
     @property
+    def num_rows(self) -> int:
+        """Texts."""
+        return len(self.lengths)
+
+    def shards(self, number: int) -> list[TextBatch]:
+        """The texts dealt out in turn to so many batches (one text each where there are fewer), padded anew."""
+        return [self._rows(slice(first, None, number)) for first in range(min(number, self.num_rows))]
+
+    def _rows(self, rows: slice) -> TextBatch:
+        lengths = self.lengths[rows]
+        token_ids = self.token_ids[rows, : int(lengths.max())].contiguous()
+        return TextBatch(token_ids, lengths, None if self.labels is None else self.labels[rows])
+
+    @property
     def num_tokens(self) -> int:
         """Tokens that are not padding."""
         return int(self.lengths.sum())
@@ -65,6 +79,18 @@ class PairBatch:
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         return type(self)(self.inputs.to(device), self.targets.to(device))
+
+    @property
+    def num_rows(self) -> int:
+        """Sequences."""
+        return len(self.inputs)
+
+    def shards(self, number: int) -> list[Self]:
+        """The sequences dealt out in turn to so many batches, or to one each where there are fewer."""
+        return [
+            type(self)(self.inputs[first::number], self.targets[first::number])
+            for first in range(min(number, self.num_rows))
+        ]
 
     @property
     def num_tokens(self) -> int:

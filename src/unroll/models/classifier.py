@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from unroll.config import SentimentModelConfig
 from unroll.data.vocabulary import Vocabulary
 from unroll.errors import ConfigError
+from unroll.models.dropout import Dropout, random_mask
 from unroll.models.recurrent import Recurrent, RecurrentOutput
 
 
@@ -29,7 +30,7 @@ class SentimentClassifier(nn.Module):
         self.pooling = config.pooling
         self.word_dropout = config.word_dropout
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim, padding_idx=Vocabulary.PAD_ID)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
         self.recurrent = Recurrent(
             config.embedding_dim,
             config.hidden_size,
@@ -40,16 +41,16 @@ class SentimentClassifier(nn.Module):
             config.recurrence,
         )
         pooled_size = self.recurrent.output_size * len(config.pooling)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = _make_head(pooled_size, config.head_size, 1 if config.output == "sigmoid" else num_classes)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """Score the classes. token_ids: (B, T) int64, padded with 0; lengths: (B,) int64. Returns logits (B, K)."""
         if self.training and self.word_dropout > 0:
-            dropped = torch.rand(token_ids.shape, device=token_ids.device) < self.word_dropout
+            dropped = random_mask(token_ids, self.word_dropout)
             token_ids = token_ids.masked_fill(dropped & (token_ids != Vocabulary.PAD_ID), Vocabulary.UNK_ID)
         embedded = self.embedding_dropout(self.embedding(token_ids))
-        output = self.recurrent(embedded, lengths)
+        output = self.recurrent(embedded, lengths, mask_padding="mean" in self.pooling)
         logits: Tensor = self.head(self.dropout(self._pool(output, lengths)))
         if self.output == "sigmoid":
             # a softmax over (0, z) gives the second class sigmoid(z), and its cross-entropy is the binary one

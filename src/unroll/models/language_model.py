@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from unroll.config import CharModelConfig
+from unroll.models.dropout import Dropout
 from unroll.models.recurrent import LayerState, Recurrent
 
 
@@ -21,7 +22,7 @@ class CharLanguageModel(nn.Module):
         """Make the layers with PyTorch's own initialisation, drawn from the global generator."""
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
         self.recurrent = Recurrent(
             config.embedding_dim,
             config.hidden_size,
@@ -30,7 +31,7 @@ class CharLanguageModel(nn.Module):
             dropout=config.dropout,
             recurrence=config.recurrence,
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.hidden_size, vocab_size)
         if config.tie_weights:
             # a unit-variance embedding would make the first logits so large that the loss starts at tens of nats

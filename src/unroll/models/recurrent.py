@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from unroll.config import Cell, Recurrence
+from unroll.models.dropout import Dropout
 from unroll.models.recurrences import OUTPUT_RECURRENCES
 
 LayerState = tuple[Tensor, ...]
@@ -70,23 +71,24 @@ class Recurrent(nn.Module):
         self.backward_layers = nn.ModuleList(
             _make_layer(cell, recurrence, size, hidden_size) for size in (sizes if bidirectional else [])
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
         inputs: Tensor,
         lengths: Tensor | None = None,
         state: tuple[LayerState, ...] | None = None,
+        mask_padding: bool = True,
     ) -> RecurrentOutput:
         """Read a batch.
 
         inputs: (B, T, E). lengths: (B,) int64, each from 1 to T, or None where every text fills its row. state: of an
-        earlier call, None for zeros. Raises ValueError for a carried state with two directions, or with lengths:
-        it would have to be the state after different positions.
+        earlier call, None for zeros. mask_padding: zero the sequence beyond each text's length; who reads nothing there
+        can save it. Raises ValueError for a carried state with two directions, or with lengths: it would have to be
+        the state after different positions.
         """
         if state is not None and (self.bidirectional or lengths is not None):
             raise ValueError("A carried state needs one direction and full rows (lengths=None).")
-        mask = None if lengths is None else _valid_positions(lengths, inputs.size(1))
         reversal = _reversal_index(lengths, inputs) if self.bidirectional else None
 
         sequence = inputs
@@ -103,8 +105,9 @@ class Recurrent(nn.Module):
                 backward, _ = _run_layer(self.backward_layers[depth], _reorder(layer_input, reversal), None)
                 last_hidden = torch.cat([last_hidden, _last_position(backward, lengths)], dim=-1)
                 sequence = torch.cat([sequence, _reorder(backward, reversal)], dim=-1)
-        if mask is not None:
-            sequence = sequence.masked_fill(~mask.unsqueeze(-1), 0.0)
+        if lengths is not None and mask_padding:
+            padding = ~_valid_positions(lengths, inputs.size(1))
+            sequence = sequence.masked_fill(padding.unsqueeze(-1), 0.0)
         carried = None if self.bidirectional or lengths is not None else tuple(next_state)
         return RecurrentOutput(sequence, last_hidden, carried)
 

@@ -28,6 +28,13 @@ class Batch(Protocol):
     def num_places(self) -> int:
         """Places in the batch, padding counted in."""
 
+    @property
+    def num_rows(self) -> int:
+        """Texts, streams or windows."""
+
+    def shards(self, number: int) -> list[Self]:
+        """The rows dealt out to so many batches, or to one each where there are fewer."""
+
 
 @dataclass(frozen=True)
 class Score:

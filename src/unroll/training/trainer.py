@@ -18,12 +18,13 @@ import torch
 from unroll.config import TrainingConfig
 from unroll.errors import DivergedError, InterruptedTraining
 from unroll.models.recurrent import move_state
+from unroll.training.backward import Backward, ShardedBackward, WholeBackward, one_core
 from unroll.training.budget import Budget
 from unroll.training.checkpoint import CheckpointFolder, load_checkpoint, read_progress
-from unroll.training.device import autocast, check_precision, resolve_device
+from unroll.training.device import check_precision, resolve_device
 from unroll.training.gradients import clip_gradients
 from unroll.training.metrics import History, MetricLogger
-from unroll.training.optim import learning_rate_at, make_optimizer
+from unroll.training.optim import learning_rate_at, make_optimizers, settle
 from unroll.training.problem import Batch, CarriedState, Problem
 from unroll.training.progress import ProgressLog, announce_evaluation
 from unroll.training.run_state import CurvePoint, Progress
@@ -50,8 +51,10 @@ class Trainer:
         self.device = resolve_device(config.device)
         check_precision(config.precision, self.device)
         self.model = problem.model.to(self.device)
-        self.optimizer = make_optimizer(self.model, config)
+        self._parameters = list(self.model.parameters())
+        self.optimizers = make_optimizers(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.backward = self._make_backward()
         self.budget = Budget(config, problem.steps_per_epoch)
         self.progress = Progress()
         self.carried: CarriedState = None
@@ -72,7 +75,7 @@ class Trainer:
         """
         self._resume_or_start()
         report = ProgressLog(self.budget.total_batches, self.problem.unit, self.config.max_minutes)
-        with StopRequest() as stop:
+        with StopRequest() as stop, one_core(isinstance(self.backward, ShardedBackward)):
             while not self.budget.spent(self.progress):
                 if self.budget.epoch_over(self.progress):
                     self._next_epoch()
@@ -98,22 +101,21 @@ class Trainer:
 
     def _train_on(self, batch: Batch) -> bool:
         """One batch: forward, backward, clip, step. Returns whether the run was rolled back."""
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         learning_rate = self._set_learning_rate()
 
-        with autocast(self.device, self.config.precision):
-            loss, carried = self.problem.loss(batch, self.carried)
-
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss * self.problem.loss_weight(batch)).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        norm, clipped = clip_gradients(self.model.parameters(), self.config)
+        loss, carried = self.backward(batch, self.carried, (self.progress.epoch, self.progress.batch))
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm, clipped = clip_gradients(self._parameters, self.config)
 
         self.progress.batch += 1
-        if not bool(torch.isfinite(loss.detach() + norm)):
+        if not bool(torch.isfinite(loss + norm)):
             self._tick()
-            return self._skip_step(math.isfinite(float(loss.detach())))
-        self.scaler.step(self.optimizer)
+            return self._skip_step(math.isfinite(float(loss)))
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
 
         self.carried = carried
@@ -121,14 +123,21 @@ class Trainer:
         self.progress.bad_in_a_row = 0
         self.progress.clipped_steps += clipped
         self.progress.tokens += batch.num_tokens
-        self._add_to_curve(batch, float(loss.detach()), float(norm), clipped, learning_rate)
+        self._add_to_curve(batch, float(loss), float(norm), clipped, learning_rate)
         return False
+
+    def _make_backward(self) -> Backward:
+        if self.config.shards > 1 and self.device.type == "cpu":
+            # the seed that the run began with: the weights were drawn from it
+            return ShardedBackward(self.problem, self.config.precision, self.config.shards, torch.initial_seed())
+        return WholeBackward(self.problem, self.scaler, self.device, self.config.precision)
 
     def _set_learning_rate(self) -> float:
         done = self.budget.share_done(self.progress)
         learning_rate = learning_rate_at(done, self.config) * self.progress.learning_rate_scale
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
         return learning_rate
 
     def _skip_step(self, loss_is_finite: bool) -> bool:
@@ -176,6 +185,7 @@ class Trainer:
         """Score the validation split, save a state to go on from, and keep the best weights."""
         if self.progress.evaluated_step == self.progress.step:
             return
+        settle(self.optimizers)
         metrics = self.problem.validate(self.device, self.config.precision)
         value = metrics[self.problem.score.name]
         self.progress.last_value = value
@@ -243,7 +253,8 @@ class Trainer:
     def _load(self, folder: Path) -> None:
         plain, state = load_checkpoint(folder, self.model)
         self.progress = Progress(**plain)
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         restore_generators(state["generators"], self.device)
         self.carried = move_state(state["carried"], self.device)
@@ -254,7 +265,7 @@ class Trainer:
         self.progress.history_bytes = self.history.size()
         self.progress.samples_bytes = self.samples.size()
         state: dict[str, Any] = {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "generators": generator_states(self.device),
             "carried": self.carried,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unroll.config import TrainingConfig
-from unroll.training.gradients import clip_gradients
+from unroll.training.gradients import clip_gradients, coalesce_rows
 
 entries = st.lists(st.floats(-1e3, 1e3, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3), min_size=2, max_size=8)
 
@@ -65,3 +65,41 @@ def test_no_clipping_leaves_every_entry(gradient: list[float]) -> None:
 def test_the_norm_tells_of_a_single_non_finite_entry(clip: str, bad: float) -> None:
     norm, _clipped = clip_gradients(parameters_with([1.0, bad, 2.0]), TrainingConfig.model_validate({"clip": clip}))
     assert not math.isfinite(norm.item())
+
+
+ROWS = st.lists(st.integers(0, 4), max_size=12)
+
+
+def sparse_gradient(rows: list[int]) -> Tensor:
+    values = torch.randn(len(rows), 3, generator=torch.Generator().manual_seed(1))
+    return torch.sparse_coo_tensor(torch.tensor([rows], dtype=torch.int64), values, (5, 3), check_invariants=True)
+
+
+@given(rows=ROWS)
+def test_rows_are_added_up_as_pytorch_does(rows: list[int]) -> None:
+    gradient = sparse_gradient(rows)
+    ours, theirs = coalesce_rows(gradient), gradient.coalesce()
+    assert ours.is_coalesced()
+    assert torch.equal(ours.indices(), theirs.indices())
+    torch.testing.assert_close(ours.values(), theirs.values())
+
+
+def test_a_gradient_of_distinct_rows_is_left_as_it_is() -> None:
+    gradient = sparse_gradient([3, 1, 1]).coalesce()
+    assert coalesce_rows(gradient) is gradient
+
+
+@given(rows=ROWS, clip=st.sampled_from(["norm", "value", "none"]))
+def test_sparse_gradients_are_clipped_as_dense_ones(rows: list[int], clip: str) -> None:
+    config = TrainingConfig.model_validate({"clip": clip, "max_gradient_norm": 0.5, "max_gradient_value": 0.3})
+    sparse, dense = [nn.Parameter(torch.zeros(5, 3)) for _ in range(2)]
+    other = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    sparse.grad, dense.grad = sparse_gradient(rows), sparse_gradient(rows).to_dense()
+    for parameter in other:
+        parameter.grad = torch.tensor([0.1, -2.0])
+    norm, clipped = clip_gradients([sparse, other[0]], config)
+    expected_norm, expected_clipped = clip_gradients([dense, other[1]], config)
+    torch.testing.assert_close(norm, expected_norm)
+    assert clipped == expected_clipped
+    torch.testing.assert_close(sparse.grad.to_dense(), dense.grad)
+    torch.testing.assert_close(other[0].grad, other[1].grad)

@@ -70,7 +70,7 @@ def test_random_windows_carry_no_state(language_model: MakeLanguageModel) -> Non
     assert latest is not None
     state = torch.load(latest / "state.pt", weights_only=True)
     assert state["carried"] is None
-    assert state["optimizer"]["state"]
+    assert state["optimizers"][0]["state"]
 
 
 def test_a_random_windows_loss_starts_from_zeros(language_model: MakeLanguageModel) -> None:

@@ -17,8 +17,10 @@ from unroll import files
 from unroll.config import AnyConfig, TrainingConfig
 from unroll.data.batching import StreamBatch
 from unroll.errors import ConfigError, DivergedError, InterruptedTraining, StoreError
-from unroll.training import checkpoint, trainer
+from unroll.training import checkpoint, optim, trainer
+from unroll.training.backward import ShardedBackward
 from unroll.training.checkpoint import weights_sha256
+from unroll.training.lazy_adam import LazyAdam
 from unroll.training.metrics import History, SilentLogger
 from unroll.training.problem import Batch, CarriedState, Score
 from unroll.training.run_state import Progress
@@ -426,7 +428,18 @@ HARD: dict[str, dict[str, Any]] = {
         **{"windows": "random", "loss_reduction": "sum", "clip": "none", "keep": "last"},
         **{"epochs": 2, "window": 15, "evaluations_per_epoch": 2, "log_every": 3},
     },
+    "lazy and sharded": {"epochs": 2, "evaluations_per_epoch": 2, "shards": 2, "precision": "bfloat16", "log_every": 3},
 }
+LAZY = {"embedding_dim": 24}
+"""Makes the small corpus's embedding so large that its rows are moved lazily, see `small_embeddings_are_lazy`."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_embeddings_are_lazy() -> Iterator[None]:
+    """Lower the size from which an embedding's rows are moved lazily."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optim, "LEAST_LAZY_WEIGHTS", 5_000)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -434,8 +447,10 @@ def hard_config(small_config: SmallConfig) -> Callable[[str, float], AnyConfig]:
     """hard_config(run, checkpoint_seconds): settings under which a run of `HARD` is hard to resume."""
 
     def make(run: str, checkpoint_seconds: float) -> AnyConfig:
-        project = run if run in PROJECTS else "language_model"
-        return small_config(project, training={**HARD[run], "checkpoint_seconds": checkpoint_seconds})
+        project = run if run in PROJECTS else "sentiment" if "sharded" in run else "language_model"
+        model = LAZY if "lazy" in run else {}
+        training = {**HARD[run], "checkpoint_seconds": checkpoint_seconds}
+        return small_config(project, model=model, training=training)
 
     return make
 
@@ -452,11 +467,17 @@ def straight(
     return trainers
 
 
+def test_the_run_called_lazy_is_lazy_and_the_others_are_not(straight: dict[str, Trainer]) -> None:
+    for run, training in straight.items():
+        assert any(isinstance(each, LazyAdam) for each in training.optimizers) == ("lazy" in run)
+        assert isinstance(training.backward, ShardedBackward) == ("sharded" in run)
+
+
 def places(training: Trainer) -> dict[str, tuple[Any, str, bool]]:
     """Every kind of place in which a kill can hit."""
     return {
         "before a loss": (training.problem, "loss", False),
-        "after a step": (training.optimizer, "step", True),
+        "after a step": (training.optimizers[0], "step", True),
         "before an evaluation": (training.problem, "validate", False),
         "after an evaluation": (training.problem, "validate", True),
         "after a point of the curve": (training.history, "append", True),
@@ -610,14 +631,14 @@ def test_a_stopped_run_saves_its_state_and_goes_on_to_the_same_bits(
 
     config = hard_config(run, 3600)
     training = make_trainer(config, tmp_path)
-    loss = training.problem.loss
+    backward = training.backward
 
-    def loss_and_signal(batch: Batch, carried: CarriedState) -> tuple[Tensor, CarriedState]:
+    def signal_and_backward(batch: Batch, carried: CarriedState, place: tuple[int, int]) -> tuple[Tensor, CarriedState]:
         if training.progress.step == step - 1:
             signal.raise_signal(signal.SIGTERM)
-        return loss(batch, carried)
+        return backward(batch, carried, place)
 
-    training.problem.loss = loss_and_signal  # type: ignore[method-assign]
+    training.backward = signal_and_backward
     with pytest.raises(InterruptedTraining, match=f"SIGTERM at step {step}; the state is saved") as stopped:
         training.fit()
     assert stopped.value.exit_code == 143
