@@ -39,14 +39,14 @@ class Corpus:
         return EncodedCorpus.open(self.encoded_folder)
 
 
-def book_config(project: str, plan: Plan, *overrides: str) -> AnyConfig:
-    """The chapter's settings (the preset `book`), on the corpus of the plan."""
+def book_config(project: str, plan: Plan, *overrides: str, preset: str = "book") -> AnyConfig:
+    """The chapter's settings (the preset `book`, or another one of them), on the corpus of the plan."""
     own = [f"seed={plan.seed}", "training.device=cpu"]
     if not plan.real_corpora:
         sizes = (QUICK_REVIEWS, QUICK_CHARACTERS) if plan.quick else (SAMPLE_REVIEWS, SAMPLE_CHARACTERS)
         size = sizes[0] if project == "sentiment" else sizes[1]
         own += ["data.source=sample", f"data.sample_size={size}"]
-    return load_config(project, "book", [*own, *overrides])
+    return load_config(project, preset, [*own, *overrides])
 
 
 def book_corpus(project: str, plan: Plan, encoded: bool = True) -> Corpus:

@@ -102,6 +102,8 @@ def _load(row: Fields) -> str:
 def _check_lines(checks: Fields) -> Iterable[str]:
     if "padding_fraction" in checks:
         yield f"Ours padded {100 * checks['padding_fraction']:.1f} % of the places."
+        if not checks.get("padding_kept", True):
+            yield "**That is more than the 5 % asked for.**"
     if "loss_at_last_step" in checks:
         losses = ", ".join(f"{name} {loss:.4f}" for name, loss in checks["loss_at_last_step"].items())
         yield f"Loss at step {checks['steps']} from the same weights on the same windows, nats a character: {losses}."
@@ -114,12 +116,15 @@ def _check_lines(checks: Fields) -> Iterable[str]:
         yield f"Identical tokens: {same['tokens']:,} of {same['reviews']:,} reviews compared one by one."
     if "test_accuracy" in checks:
         scored = checks["test_accuracy"]
-        for name in ("chapter", "unroll"):
-            side = scored[name]
-            yield (
-                f"Test accuracy after {scored['epochs']} epochs, {name}: {side['value']:.4f} "
-                f"({side['low']:.4f}–{side['high']:.4f}), {side['seconds'] / 60:.1f} minutes."  # noqa: RUF001
-            )
+        which = "the chapter's, recorded runs of the preset `book`" if scored["recorded"] else "the chapter's"
+        for name, runs in (("unroll", [scored["unroll"]]), (which, scored["chapter"])):
+            found = ", ".join(_accuracy(run) for run in runs)
+            yield f"Test accuracy after {scored['epochs']} epochs, {name}: {found}."
+        yield f"Equal within the interval: {'yes' if scored['equal'] else '**no, ours is worse**'}."
+
+
+def _accuracy(run: Fields) -> str:
+    return f"{run['value']:.4f} ({run['low']:.4f}–{run['high']:.4f}) in {run['seconds'] / 60:.1f} minutes"  # noqa: RUF001
 
 
 def _failure(row: Fields) -> list[str]:

@@ -78,7 +78,7 @@ def _arguments() -> argparse.Namespace:
         type=int,
         default=0,
         metavar="N",
-        help="train both sides of the sentiment row for N epochs and show their test accuracy (10 take over an hour)",
+        help="train the chapter's side of the sentiment row too, for N epochs (10 take an hour)",
     )
     parser.add_argument("--out", type=Path, help="folder of bench.json and bench.md")
     return parser.parse_args()
