@@ -88,7 +88,7 @@ ROWS = {
     "sentiment": RowEntry("Sentiment, training", "benchmarks.rows.sentiment", 240, 12),
     "language-model": RowEntry("Language model, training", "benchmarks.rows.language_model", 160, 15),
     "generation": RowEntry("Generation", "benchmarks.rows.generation", 25, 4),
-    "preparation": RowEntry("Preparation of reviews", "benchmarks.rows.preparation", 30, 3),
+    "preparation": RowEntry("Preparation of reviews", "benchmarks.rows.preparation", 90, 3),
     "start-up": RowEntry("Start-up", "benchmarks.rows.start_up", 20, 8),
     "cached-flow": RowEntry("A flow whose stages are all kept", "benchmarks.rows.cached_flow", 90, 60),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from benchmarks.chapter.tokenizer import tokenize
 from benchmarks.corpora import book_corpus
@@ -19,8 +20,10 @@ from unroll.config import WordEncodingConfig
 from unroll.data.corpora import ReviewCorpus
 from unroll.data.encoded import EncodedCorpus, encode_reviews
 from unroll.data.text import tokenize_book
-from unroll.data.workers import usable_cores
+from unroll.processes import usable_cores
+from unroll.stages import mirror_folder
 
+MOST_REVIEWS = 75_000
 WARM_UP_REVIEWS = 100
 BOOK = WordEncodingConfig(tokenizer="book", vocab_size=None, max_length=None)
 
@@ -28,7 +31,7 @@ BOOK = WordEncodingConfig(tokenizer="book", vocab_size=None, max_length=None)
 def make_row(plan: Plan) -> Row:
     """The chapter's tokeniser, ours alone, and our whole encoding."""
     corpus = book_corpus("sentiment", plan, encoded=False)
-    texts = list(chain.from_iterable(ReviewCorpus.open(corpus.folder).iter_texts("train")))
+    texts = read_texts(ReviewCorpus.open(corpus.folder), plan)
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     folder = plan.folder / "preparation"
     return Row(
@@ -39,7 +42,7 @@ def make_row(plan: Plan) -> Row:
             Contestant("unroll, tokens", "tokenize_book: the same lists, one process", _bouts(texts, _tokenize_ours)),
             Contestant(
                 "unroll, ids on disk",
-                f"encode_reviews: vocabulary, ids, file; every text tokenised twice, {usable_cores()} processes",
+                f"encode_reviews: vocabulary, ids, files; every text tokenised once, {usable_cores()} threads",
                 _bouts(texts, lambda some: encode(some, folder)),
             ),
         ),
@@ -50,6 +53,17 @@ def make_row(plan: Plan) -> Row:
         rounds=plan.num_rounds(3),
         checks=lambda: compare_tokens(texts, folder),
     )
+
+
+def read_texts(corpus: ReviewCorpus, plan: Plan) -> list[str]:
+    """The corpus's own two splits; of IMDb as many of the unlabelled reviews as make MOST_REVIEWS."""
+    splits = ["train", "test"] if corpus.has_test else ["train"]
+    texts = list(chain.from_iterable(chain.from_iterable(corpus.iter_texts(split) for split in splits)))
+    mirror = mirror_folder()
+    if plan.real_corpora and mirror is not None:
+        for path in sorted((mirror / "imdb" / "plain_text").glob("unsupervised-*.parquet")):
+            texts += pq.read_table(path, columns=["text"])["text"].to_pylist()
+    return texts[:MOST_REVIEWS]
 
 
 def encode(texts: list[str], folder: Path) -> None:

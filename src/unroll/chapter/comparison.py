@@ -20,9 +20,9 @@ from unroll.chapter.long_memory import MEMORY_TASKS
 from unroll.chapter.remedies import LENGTHS, REMEDIES, STEPS, Outcome, Trial, run_trial
 from unroll.chapter.tables import table
 from unroll.config import flatten
-from unroll.data.workers import end_with_parent, usable_cores
 from unroll.errors import UnrollError
 from unroll.files import write_json
+from unroll.processes import end_with_parent, usable_cores
 from unroll.store import StageKey, Store, source_digests
 from unroll.training.progress import format_duration
 

@@ -13,17 +13,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unroll.data.encoders import BookEncoder, Ids, TextEncoder, load_encoder, train_encoder
+from unroll.data.book_encoding import TextsOfSplit, encode_book
+from unroll.data.encoders import TextEncoder, load_encoder, train_encoder
 from unroll.data.progress import OnProgress, Progress
-from unroll.data.vocabulary import Vocabulary, read_json
-from unroll.data.workers import TextWorkers, usable_cores
+from unroll.data.token_files import FlatChunk, token_dtype, write_tokens
+from unroll.data.vocabulary import read_json
 from unroll.errors import DataError, StoreError
 
 if TYPE_CHECKING:
@@ -34,13 +35,9 @@ FILE_NAME = "encoding.json"
 
 TEXTS_PER_CHUNK = 1_000
 CHARACTERS_PER_CHUNK = 1_000_000
-FEWEST_TEXTS_FOR_WORKERS = 2_000
 
 Labels = NDArray[np.int64]
-TextsOfSplit = Callable[[str], Iterator[list[str]]]
 Chunk = TypeVar("Chunk")
-FlatChunk = tuple[Ids, NDArray[np.int64]]
-"""Ids of some items one after the other, and the length of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,25 +129,20 @@ def encode_reviews(
 ) -> None:
     """Learn the vocabulary from the training split, then write every split's ids into the folder.
 
-    texts: gives a split's texts in order, in chunks; read twice for "train", once for the others. labels, rows: for
-    each split (items,) integers. Memory does not grow with the corpus, but for 8 bytes per item.
+    texts: gives a split's texts in order, in chunks; by the tokenizer `book` read once, by the others twice for
+    "train". labels, rows: for each split (items,) integers. Memory does not grow with the corpus, but for the distinct
+    tokens and 8 bytes per item.
     Raises DataError if a split is empty or has another number of texts, labels and rows, or if "train" is missing.
     """
     counts = {split: len(of_split) for split, of_split in labels.items()}
     _check_splits(counts)
     folder.mkdir(parents=True, exist_ok=True)
-    with TextWorkers(usable_cores() if sum(counts.values()) >= FEWEST_TEXTS_FOR_WORKERS else 1) as workers:
-        learning = Progress("learning the vocabulary", counts["train"], "reviews", on_progress)
-        encoder = train_encoder(config, _tell(learning, _rechunk(texts("train")), len), workers)
-        encoder.save(folder)
-        statistics = {}
-        for split in counts:
-            progress = Progress(f"encoding {split}", counts[split], "reviews", on_progress)
-            chunks = _encode(encoder, folder, workers, _rechunk(texts(split)))
-            statistics[split] = _write_tokens(folder, split, _tell(progress, chunks, _num_items), encoder)
-            _check_counts(split, int(statistics[split]["items"]), counts[split], len(rows[split]))
-            np.save(folder / f"{split}.labels.npy", np.asarray(labels[split], np.int64))
-            np.save(folder / f"{split}.rows.npy", np.asarray(rows[split], np.int64))
+    encode = encode_book if config.tokenizer == "book" else _encode_in_two_passes
+    encoder, statistics = encode(texts, counts, config, folder, on_progress)
+    for split in counts:
+        _check_counts(split, int(statistics[split]["items"]), counts[split], len(rows[split]))
+        np.save(folder / f"{split}.labels.npy", np.asarray(labels[split], np.int64))
+        np.save(folder / f"{split}.rows.npy", np.asarray(rows[split], np.int64))
     _write_description(folder, "reviews", encoder, class_names, statistics)
 
 
@@ -169,15 +161,27 @@ def encode_text(
     for split, text in text_by_split.items():
         progress = Progress(f"encoding {split}", len(text), "characters", on_progress)
         chunks = _tell(progress, _flat_pieces(encoder, text), lambda chunk: len(chunk[0]))
-        statistics[split] = _write_tokens(folder, split, chunks, encoder)
+        statistics[split] = write_tokens(folder, split, chunks, len(encoder.vocabulary))
     _write_description(folder, "text", encoder, (), statistics)
 
 
-def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """The smallest little-endian dtype that holds every id and that PyTorch or NumPy widens without loss."""
-    if vocab_size <= 2**8:
-        return np.dtype("u1")
-    return np.dtype("<u2") if vocab_size <= 2**16 else np.dtype("<i4")
+def _encode_in_two_passes(
+    texts: TextsOfSplit,
+    num_texts: Mapping[str, int],
+    config: WordEncodingConfig,
+    folder: Path,
+    on_progress: OnProgress | None,
+) -> tuple[TextEncoder, dict[str, dict[str, float]]]:
+    # `tokenizers` has threads of its own.
+    learning = Progress("learning the vocabulary", num_texts["train"], "reviews", on_progress)
+    encoder = train_encoder(config, _tell(learning, _rechunk(texts("train")), len))
+    encoder.save(folder)
+    statistics = {}
+    for split in num_texts:
+        progress = Progress(f"encoding {split}", num_texts[split], "reviews", on_progress)
+        chunks = _tell(progress, map(encoder.encode_flat, _rechunk(texts(split))), _num_items)
+        statistics[split] = write_tokens(folder, split, chunks, len(encoder.vocabulary))
+    return encoder, statistics
 
 
 def _check_splits(counts: Mapping[str, int]) -> None:
@@ -225,38 +229,6 @@ def _tell(progress: Progress, chunks: Iterable[Chunk], size: Callable[[Chunk], i
 
 def _num_items(chunk: FlatChunk) -> int:
     return len(chunk[1])
-
-
-def _encode(
-    encoder: TextEncoder, folder: Path, workers: TextWorkers, chunks: Iterable[list[str]]
-) -> Iterator[FlatChunk]:
-    # `tokenizers` has threads of its own. The book's encoder is read by each process: a path travels lighter than it.
-    if workers.num_processes == 1 or not isinstance(encoder, BookEncoder):
-        return map(encoder.encode_flat, chunks)
-    return workers.map(partial(_encode_by_saved, str(folder), encoder.vocabulary.digest), chunks)
-
-
-def _encode_by_saved(folder: str, digest: str, texts: list[str]) -> FlatChunk:
-    return _saved_encoder(folder, digest).encode_flat(texts)
-
-
-@lru_cache(maxsize=1)
-def _saved_encoder(folder: str, digest: str) -> TextEncoder:
-    return load_encoder(Path(folder))
-
-
-def _write_tokens(folder: Path, split: str, chunks: Iterable[FlatChunk], encoder: TextEncoder) -> dict[str, float]:
-    dtype = token_dtype(len(encoder.vocabulary))
-    lengths, num_unknown = [np.zeros(1, np.int64)], 0
-    with (folder / f"{split}.tokens.bin").open("wb") as file:
-        for ids, lengths_of_chunk in chunks:
-            file.write(ids.astype(dtype).tobytes())
-            lengths.append(lengths_of_chunk)
-            num_unknown += int(np.count_nonzero(ids == Vocabulary.UNK_ID))
-    offsets = np.cumsum(np.concatenate(lengths))
-    np.save(folder / f"{split}.offsets.npy", offsets)
-    num_tokens = int(offsets[-1])
-    return {"items": len(offsets) - 1, "tokens": num_tokens, "unk_fraction": num_unknown / max(num_tokens, 1)}
 
 
 def _write_description(

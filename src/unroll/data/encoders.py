@@ -8,28 +8,25 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unroll.data import word_tokenizer
 from unroll.data.text import code_points, replace_surrogates, tokenize_book
+from unroll.data.token_files import FlatChunk, Ids
 from unroll.data.vocabulary import Vocabulary, read_json
-from unroll.data.workers import TextWorkers
 from unroll.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
-    # Worker processes import this module; it stays light.
     from tokenizers import Tokenizer
 
     from unroll.config import CharEncodingConfig, WordEncodingConfig
 
 FORMAT = 1
 FILE_NAME = "encoder.json"
-
-Ids = NDArray[np.int32]
 
 
 class TextEncoder(ABC):
@@ -54,7 +51,7 @@ class TextEncoder(ABC):
         unknown = np.array([Vocabulary.UNK_ID], np.int32)
         return [truncate(ids, self.max_length) if len(ids) else unknown for ids in self._look_up(texts)]
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
+    def encode_flat(self, texts: Sequence[str]) -> FlatChunk:
         """Ids of all texts one after the other, (sum of lengths,), and the length of each, (len(texts),)."""
         arrays = self.encode_batch(texts)
         return np.concatenate([np.empty(0, np.int32), *arrays]), np.array([len(ids) for ids in arrays], np.int64)
@@ -143,32 +140,33 @@ class SubwordEncoder(WordEncoder):
         return "".join(pieces).replace(word_tokenizer.WORD_START, " ").strip()
 
 
-def train_encoder(
-    config: WordEncodingConfig | CharEncodingConfig, chunks: Iterable[list[str]], workers: TextWorkers | None = None
-) -> TextEncoder:
+def train_encoder(config: WordEncodingConfig | CharEncodingConfig, chunks: Iterable[list[str]]) -> TextEncoder:
     """Learn the vocabulary from chunks of training texts, read once.
 
-    workers: count the book's tokens. Raises DataError where the texts hold no token that could be kept, ConfigError
-    where `word` or `subword` is asked for and the `tokenizers` package is missing.
+    Raises DataError where the texts hold no token that could be kept, ConfigError where `word` or `subword` is asked
+    for and the `tokenizers` package is missing.
     """
     encoder: TextEncoder
     if config.tokenizer == "char":
         encoder = CharEncoder(Vocabulary.build(count_characters(chunks), config.vocab_size, config.min_count))
     elif config.tokenizer == "book":
-        counts: Counter[str] = Counter()
-        for chunk_counts in (workers or TextWorkers()).map(count_book_tokens, chunks):
-            counts.update(chunk_counts)
+        counts = count_book_tokens(chain.from_iterable(chunks))
         encoder = BookEncoder(Vocabulary.build(counts, config.vocab_size, config.min_count), config.max_length)
     else:
         backend, vocabulary = word_tokenizer.train_tokenizer(config, chunks)
         encoder_class = WordEncoder if config.tokenizer == "word" else SubwordEncoder
         encoder = encoder_class(vocabulary, config.max_length, backend)
-    if len(encoder.vocabulary) <= 2:
+    check_vocabulary(encoder.vocabulary, config.min_count)
+    return encoder
+
+
+def check_vocabulary(vocabulary: Vocabulary, min_count: int) -> None:
+    """Raises DataError where the vocabulary holds no token but the special ones."""
+    if len(vocabulary) <= 2:
         raise DataError(
-            f"The training split holds no token that occurs {config.min_count} times or more; expected at least one: "
+            f"The training split holds no token that occurs {min_count} times or more; expected at least one: "
             "check the texts, or lower encoding.min_count."
         )
-    return encoder
 
 
 def load_encoder(folder: Path) -> TextEncoder:

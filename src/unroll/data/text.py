@@ -21,12 +21,22 @@ def tokenize_book(text: str) -> list[str]:
     chapter 15, "Project one", its two oddities included: words on both sides of a tag grow together, and the first
     emoticon sticks to the last word of a text that ends in a word character.
     """
-    plain = _drop_tags(text).lower()
+    plain = plain_text(text)
     words = _WORD.findall(plain)
     emoticons = [emoticon.replace("-", "") for emoticon in _EMOTICON.findall(plain)]
     if words and emoticons and plain.endswith(words[-1]):
         words[-1] += emoticons.pop(0)
     return words + emoticons
+
+
+def plain_text(text: str) -> str:
+    """The text without tags and in lower case, in which `tokenize_book` looks for words and emoticons."""
+    return _drop_tags(text).lower()
+
+
+def is_word(character: str) -> bool:
+    """Whether the character is part of a word, for `tokenize_book`."""
+    return _WORD.fullmatch(character) is not None
 
 
 def code_points(text: str) -> NDArray[np.uint32]:

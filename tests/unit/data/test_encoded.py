@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unroll.config import CharEncodingConfig, WordEncodingConfig
+from unroll.data import book_encoding, threads
 from unroll.data import encoded as module
-from unroll.data.encoded import EncodedCorpus, encode_reviews, encode_text, token_dtype
+from unroll.data.encoded import EncodedCorpus, encode_reviews, encode_text
+from unroll.data.token_files import token_dtype
 from unroll.errors import DataError, StoreError
 
 REVIEWS = {
@@ -64,17 +66,17 @@ def test_the_vocabulary_never_sees_validation_or_test(tmp_path: Path, kind: str)
     assert corpus.split("test").item(0).tolist()[1] == 1
 
 
-def test_the_same_bytes_whether_one_process_encodes_or_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bytes_whether_one_thread_encodes_or_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"train": [f"word{number % 7} common {number}" for number in range(50)], "test": ["common"] * 9}
-    encode(texts, tmp_path / "one", tokenizer="book")
-    monkeypatch.setattr(module, "FEWEST_TEXTS_FOR_WORKERS", 10)
-    monkeypatch.setattr(module, "TEXTS_PER_CHUNK", 3)
-    monkeypatch.setattr(module, "usable_cores", lambda: 2)
-    encode(texts, tmp_path / "several", tokenizer="book")
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "several").iterdir())
+    monkeypatch.setattr(book_encoding, "CHARACTERS_OF_FIRST_CHUNK", 30)
+    monkeypatch.setattr(book_encoding, "CHARACTERS_PER_CHUNK", 30)
+    for num_threads in (1, 4):
+        monkeypatch.setattr(threads, "usable_cores", lambda num_threads=num_threads: num_threads)
+        encode(texts, tmp_path / str(num_threads), tokenizer="book")
+    names = sorted(path.name for path in (tmp_path / "1").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "4").iterdir())
     for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "several" / name).read_bytes(), name
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes(), name
 
 
 @settings(deadline=None)
@@ -184,7 +186,7 @@ def test_progress_is_told_from_nothing_to_everything(tmp_path: Path) -> None:
     assert told[-1] == ("encoding train", 2, 2)
 
 
-def test_opening_and_encoding_by_the_book_import_nothing_heavy(tmp_path: Path) -> None:
+def test_opening_imports_nothing_heavy(tmp_path: Path) -> None:
     encode(REVIEWS, tmp_path)
     script = (
         "import sys; from pathlib import Path; from unroll.data.encoded import EncodedCorpus;"
