@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CHARACTERS_PER_CHUNK = 3_000_000
 CHARACTERS_OF_FIRST_CHUNK = 250_000
 NUMBERS_PER_BLOCK = 500_000
-PREFER_AGAIN = 8
+PREFER_AGAIN = 3
 """The words learn anew which of them are frequent whenever so many times as many tokens were counted."""
 
 TextsOfSplit = Callable[[str], Iterator[list[str]]]
