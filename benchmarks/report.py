@@ -114,6 +114,12 @@ def _check_lines(checks: Fields) -> Iterable[str]:
     if "identical_tokens" in checks:
         same = checks["identical_tokens"]
         yield f"Identical tokens: {same['tokens']:,} of {same['reviews']:,} reviews compared one by one."
+    if "overhead_at_ten_minutes" in checks:
+        found = checks["overhead_at_ten_minutes"]
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["shares"].items())
+        verdict = "kept" if found["kept"] else "**not kept**"
+        asked = f"at most {100 * found['at_most']:.0f} % was asked for: {verdict}"
+        yield f"Added to ten minutes of training: {shares}; {asked}."
     if "test_accuracy" in checks:
         scored = checks["test_accuracy"]
         which = "the chapter's, recorded runs of the preset `book`" if scored["recorded"] else "the chapter's"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import NO_TIME, Bout, Lap, Stopwatch
 from unroll.config import TrainingConfig
-from unroll.training.metrics import SilentLogger
+from unroll.training.metrics import MetricLogger, SilentLogger
 from unroll.training.problem import Batch, CarriedState, Problem
 from unroll.training.trainer import Trainer
 
@@ -63,11 +63,16 @@ class TimedProblem:
         del device
 
 
-def time_training(problem: Problem, config: TrainingConfig) -> tuple[TimedProblem, Lap]:
-    """Train as the config says, from the problem's present weights; what was read, and the time it took."""
+def time_training(
+    problem: Problem, config: TrainingConfig, metric_logger: MetricLogger | None = None
+) -> tuple[TimedProblem, Lap]:
+    """Train as the config says, from the problem's present weights; what was read, and the time it took.
+
+    metric_logger: gets the curves; None drops them.
+    """
     timed = TimedProblem(problem)
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(timed, config, Path(folder), SilentLogger()).fit()
+        Trainer(timed, config, Path(folder), metric_logger or SilentLogger()).fit()
     return timed, timed.lap
 
 

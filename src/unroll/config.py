@@ -206,6 +206,9 @@ class SentimentTrainingConfig(TrainingConfig):
     bucket_batches: int = Field(50, ge=1)
     """Batches whose texts are sorted by length together: the more, the less padding; 1 draws each batch from all texts
     alike, as in the chapter."""
+    batch_tokens: int | None = Field(None, ge=1)
+    """Most tokens of a batch, padding counted in: as many texts of like length as fit, batch_size at most, so that
+    batches of short texts have more rows. Takes the place of bucket_batches; null leaves batches at batch_size."""
 
 
 class LanguageModelTrainingConfig(TrainingConfig):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unroll.config import SentimentConfig
-from unroll.data.batching import TextBatch, collate, shuffled_buckets
+from unroll.data.batching import IntArray, TextBatch, collate, shuffled_buckets, token_budget_batches
 from unroll.data.encoded import EncodedCorpus
 from unroll.models.classifier import SentimentClassifier
 from unroll.scoring import score_reviews
@@ -30,16 +30,18 @@ class SentimentProblem:
         self.train = corpus.split("train")
         self.validation = corpus.split("validation")
         self.model = SentimentClassifier(config.model, corpus.vocab_size, len(corpus.class_names))
-        self.steps_per_epoch = -(-len(self.train) // config.training.batch_size)
+        self.steps_per_epoch = len(self._order(0))
 
     def batches(self, epoch: int, start: int) -> Iterator[TextBatch]:
         """The batches of an epoch from the ``start``-th on."""
-        training = self.config.training
-        order = shuffled_buckets(
-            self.train.lengths, training.batch_size, self.config.seed, epoch, training.bucket_batches
-        )
-        for items in order[start:]:
+        for items in self._order(epoch)[start:]:
             yield collate(self.train, items)
+
+    def _order(self, epoch: int) -> list[IntArray]:
+        training, lengths, seed = self.config.training, self.train.lengths, self.config.seed
+        if training.batch_tokens is not None:
+            return token_budget_batches(lengths, training.batch_tokens, training.batch_size, seed, epoch)
+        return shuffled_buckets(lengths, training.batch_size, seed, epoch, training.bucket_batches)
 
     def loss(self, batch: Batch, carried: CarriedState) -> tuple[Tensor, CarriedState]:
         """Mean cross-entropy of a batch; nothing is carried from one text to the next."""

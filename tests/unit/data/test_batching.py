@@ -9,8 +9,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from unroll.data.batching import RandomWindows, StreamBatch, Streams, pad_batch, shuffled_buckets, sorted_batches
+from unroll.data.batching import (
+    LIKE_LENGTH,
+    RandomWindows,
+    StreamBatch,
+    Streams,
+    TextBatch,
+    pad_batch,
+    shuffled_buckets,
+    sorted_batches,
+    token_budget_batches,
+)
 from unroll.errors import DataError
 
 lengths_lists = st.lists(st.integers(1, 50), min_size=1, max_size=300).map(lambda x: np.array(x, np.int64))
@@ -166,3 +177,76 @@ def test_padding_is_zero_and_stands_on_the_right() -> None:
     assert batch.lengths.tolist() == [2, 1]
     assert (batch.num_tokens, batch.num_places) == (3, 4)
     assert batch.to(torch.device("cpu")).labels is not None
+
+
+# batches by a budget of tokens
+
+
+@given(lengths=lengths_lists, batch_tokens=st.integers(1, 400), batch_size=st.integers(1, 40))
+def test_a_budget_is_kept_and_every_text_is_read_once(
+    lengths: NDArray[np.int64], batch_tokens: int, batch_size: int
+) -> None:
+    batches = token_budget_batches(lengths, batch_tokens, batch_size, seed=1, epoch=0)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for items in batches:
+        longest = lengths[items].max()
+        assert len(items) <= batch_size
+        assert len(items) * longest <= batch_tokens or len(items) == 1
+        assert longest <= LIKE_LENGTH * lengths[items].min()
+
+
+@given(lengths=lengths_lists, epochs=st.lists(st.integers(0, 1_000), min_size=2, max_size=4))
+def test_a_budget_makes_as_many_batches_in_every_epoch(lengths: NDArray[np.int64], epochs: list[int]) -> None:
+    counts = {len(token_budget_batches(lengths, 200, 16, seed=1, epoch=epoch)) for epoch in epochs}
+    assert len(counts) == 1
+
+
+def test_a_budget_pads_less_than_a_twentieth_of_reviews_lengths() -> None:
+    lengths = np.random.default_rng(1).lognormal(5.2, 0.7, 20_000).astype(np.int64) + 10
+    batches = token_budget_batches(lengths, 8_000, 64, seed=1, epoch=0)
+    places = sum(len(items) * int(lengths[items].max()) for items in batches)
+    assert 1 - lengths.sum() / places < 0.05
+
+
+def test_a_budgets_order_is_decided_by_seed_and_epoch() -> None:
+    lengths = np.arange(1, 200)
+
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        return [items.tolist() for items in token_budget_batches(lengths, 400, 8, seed, epoch)]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+# shards of a batch
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), number=st.integers(1, 15))
+def test_shards_hold_every_row_once_and_are_padded_anew(lengths: list[int], number: int) -> None:
+    batch = pad_batch([np.full(length, row + 1) for row, length in enumerate(lengths)], torch.arange(len(lengths)))
+    shards = batch.shards(number)
+    assert len(shards) == min(number, len(lengths))
+    assert max(shard.num_rows for shard in shards) - min(shard.num_rows for shard in shards) <= 1
+    seen = []
+    for shard in shards:
+        assert isinstance(shard, TextBatch)
+        assert shard.labels is not None
+        assert shard.token_ids.shape == (shard.num_rows, int(shard.lengths.max()))
+        seen += [(int(label), int(length)) for label, length in zip(shard.labels, shard.lengths, strict=True)]
+        for row, label in zip(shard.token_ids, shard.labels, strict=True):
+            assert row.count_nonzero() == (row == label + 1).sum() == lengths[int(label)]
+    assert sorted(seen) == list(enumerate(lengths))
+
+
+def test_texts_without_labels_are_dealt_out_too() -> None:
+    shards = pad_batch([np.array([1]), np.array([2, 3])]).shards(2)
+    assert [shard.labels for shard in shards] == [None, None]
+
+
+def test_windows_are_dealt_out_in_turn() -> None:
+    batch = StreamBatch(torch.arange(10).view(5, 2), torch.arange(10, 20).view(5, 2))
+    first, second = batch.shards(2)
+    assert (batch.num_rows, first.num_rows, second.num_rows) == (5, 3, 2)
+    assert torch.equal(first.inputs, batch.inputs[[0, 2, 4]])
+    assert torch.equal(second.targets, batch.targets[[1, 3]])

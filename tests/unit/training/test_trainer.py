@@ -428,7 +428,7 @@ HARD: dict[str, dict[str, Any]] = {
         **{"windows": "random", "loss_reduction": "sum", "clip": "none", "keep": "last"},
         **{"epochs": 2, "window": 15, "evaluations_per_epoch": 2, "log_every": 3},
     },
-    "lazy and sharded": {"epochs": 2, "evaluations_per_epoch": 2, "shards": 2, "precision": "bfloat16", "log_every": 3},
+    "lazy and sharded": {"epochs": 2, "evaluations_per_epoch": 2, "shards": 2, "batch_tokens": 200, "log_every": 3},
 }
 LAZY = {"embedding_dim": 24}
 """Makes the small corpus's embedding so large that its rows are moved lazily, see `small_embeddings_are_lazy`."""
