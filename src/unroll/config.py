@@ -59,8 +59,13 @@ class TextDataConfig(Section):
     """Project Gutenberg number; 1268 is The Mysterious Island."""
     validation_fraction: Fraction = 0.05
     """Share of the characters, just before the test part, held out for choosing."""
+    max_validation_characters: int | None = Field(1_000_000, ge=1_000)
+    """Most characters held out for choosing, however long the text; null sets no bound."""
     test_fraction: Fraction = 0.1
     """Share of the characters, at the end, held out for testing."""
+    max_test_characters: int | None = Field(1_000_000, ge=1_000)
+    """Most characters scored as the test part, however long the text, or the start of a longer `test_source`; null sets
+    no bound. Scoring takes memory and time in proportion."""
     sample_size: int = Field(500_000, ge=20_000, le=5_000_000_000)
     """Characters that `source: sample` makes."""
 

@@ -19,7 +19,13 @@ from unroll.training.metrics import MetricLogger
 
 STAGES = ("download", "validate", "encode", "train", "evaluate", "register")
 
-SPLIT_SETTINGS = ("data.validation_fraction", "data.test_fraction", "data.text_column", "data.label_column")
+CUTS = (
+    "data.validation_fraction",
+    "data.test_fraction",
+    "data.max_validation_characters",
+    "data.max_test_characters",
+)
+SPLIT_SETTINGS = (*CUTS, "data.text_column", "data.label_column")
 UNREAD_BY_TRAINING = ("training.checkpoint_seconds", "training.log_every")
 """Settings that change neither the weights nor what is measured."""
 
@@ -31,10 +37,8 @@ def mirror_folder() -> Path | None:
 
 
 def download_key(config: AnyConfig) -> StageKey:
-    """Reads data.* but for the split fractions; the outside is told by the files' digests or the corpus's name."""
-    settings = _settings(
-        config, "data.", without=("data.validation_fraction", "data.test_fraction", "data.test_source")
-    )
+    """Reads data.* but for how the corpus is cut; the outside is told by the files' digests or the corpus's name."""
+    settings = _settings(config, "data.", without=(*CUTS, "data.test_source"))
     settings.pop("data.source")  # a file is known by its digest, wherever it lies
     if config.data.source == "sample":
         settings["seed"] = config.seed
@@ -62,12 +66,11 @@ def validate_key(config: AnyConfig, corpus: Artifact) -> StageKey:
 def validate(config: AnyConfig, corpus: Artifact, folder: Path) -> None:
     """Write the data report; whether its errors end the flow is for the flow to decide."""
     from unroll.data.corpora import ReviewCorpus, TextCorpus
-    from unroll.data.splits import split_reviews, split_text
+    from unroll.data.splits import split_reviews
     from unroll.data.validation import validate_reviews, validate_text
 
     if isinstance(config, LanguageModelConfig):
-        text = TextCorpus.open(corpus.folder)
-        report = validate_text(text, split_text(len(text.read()), config.data, text.has_test), config.data)
+        report = validate_text(TextCorpus.open(corpus.folder), config.data)
     else:
         reviews = ReviewCorpus.open(corpus.folder)
         report = validate_reviews(reviews, split_reviews(reviews, config.data, config.seed), config.data)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unroll.data.stored_text import StoredText
 from unroll.errors import DataError
 
 if TYPE_CHECKING:
@@ -160,30 +162,21 @@ class TextCorpus:
         """Whether the source brought its own test text."""
         return (self.folder / "test.txt").is_file()
 
-    def read(self) -> str:
-        """The whole text (with ``\\n`` line ends)."""
-        return self._read("text.txt")
+    @cached_property
+    def text(self) -> StoredText:
+        """The whole text (with ``\\n`` line ends), left on disk; asking for it counts its characters."""
+        return StoredText.open(self.folder / "text.txt")
 
-    def read_test(self) -> str | None:
+    @cached_property
+    def test_text(self) -> StoredText | None:
         """The source's own test text, or None where the end of the text is held out instead."""
-        return self._read("test.txt") if self.has_test else None
+        return StoredText.open(self.folder / "test.txt") if self.has_test else None
 
     @property
     def bits(self) -> npt.NDArray[np.float32] | None:
         """Exact bits of each character under the process that made the text, (characters,) float32; None elsewhere."""
         path = self.folder / "bits.npy"
         return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
-
-    def _read(self, name: str) -> str:
-        path = self.folder / name
-        try:
-            # newline="" keeps a lone \r a character of its own, so positions agree with bits.npy and corpus.json
-            with path.open(encoding="utf-8", newline="") as file:
-                return file.read()
-        except (FileNotFoundError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{path} is missing or damaged ({error}); fetch the corpus again with --from download."
-            ) from error
 
 
 def _digest(text: str | None) -> bytes:

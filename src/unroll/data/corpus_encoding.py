@@ -7,7 +7,7 @@ from pathlib import Path
 from unroll.config import AnyConfig, LanguageModelConfig, SentimentConfig
 from unroll.data.corpora import ReviewCorpus, TextCorpus
 from unroll.data.encoded import encode_reviews, encode_text
-from unroll.data.splits import split_reviews, split_text
+from unroll.data.splits import cut_text, split_reviews
 
 
 def encode_corpus(config: AnyConfig, corpus_folder: Path, folder: Path) -> None:
@@ -22,10 +22,7 @@ def encode_corpus(config: AnyConfig, corpus_folder: Path, folder: Path) -> None:
 
 
 def _encode_text(config: LanguageModelConfig, corpus: TextCorpus, folder: Path) -> None:
-    text, test = corpus.read(), corpus.read_test()
-    ranges = split_text(len(text), config.data, test is not None)
-    parts = {name: text[part.start : part.stop] for name, part in ranges._asdict().items() if part is not None}
-    encode_text(parts if test is None else {**parts, "test": test}, config.encoding, folder)
+    encode_text(cut_text(corpus, config.data), config.encoding, folder)
 
 
 def _encode_reviews(config: SentimentConfig, corpus: ReviewCorpus, folder: Path) -> None:

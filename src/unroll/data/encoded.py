@@ -11,6 +11,7 @@ encoder.json            with vocabulary.json, and tokenizer.json for `word` and 
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from unroll.data.book_encoding import TextsOfSplit, encode_book
 from unroll.data.encoders import TextEncoder, load_encoder, train_encoder
 from unroll.data.progress import OnProgress, Progress
+from unroll.data.stored_text import SlicedText, iter_pieces
 from unroll.data.token_files import FlatChunk, token_dtype, write_tokens
 from unroll.data.vocabulary import read_json
 from unroll.errors import DataError, StoreError
@@ -34,7 +36,6 @@ FORMAT = 1
 FILE_NAME = "encoding.json"
 
 TEXTS_PER_CHUNK = 1_000
-CHARACTERS_PER_CHUNK = 1_000_000
 
 Labels = NDArray[np.int64]
 Chunk = TypeVar("Chunk")
@@ -52,6 +53,8 @@ class EncodedSplit:
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64] | None = None
     rows: NDArray[np.int64] | None = None
+    mapping: mmap.mmap | None = None
+    """The file behind `tokens`, where they are mapped."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -66,6 +69,15 @@ class EncodedSplit:
         if not 0 <= index < len(self):
             raise IndexError(f"There is no item {index}; the split has {len(self)}.")
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def release(self) -> None:
+        """Take the pages read so far off this process's account, which would grow to the whole file.
+
+        The system still caches them: what is read again costs a fault, not a disk access. Nothing is done where the
+        system has no such advice.
+        """
+        if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,15 +159,20 @@ def encode_reviews(
 
 
 def encode_text(
-    text_by_split: Mapping[str, str], config: CharEncodingConfig, folder: Path, on_progress: OnProgress | None = None
+    text_by_split: Mapping[str, SlicedText],
+    config: CharEncodingConfig,
+    folder: Path,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Learn the characters of the training split, then write every split as one item into the folder.
 
-    Raises DataError if a split is empty or "train" is missing.
+    A stored text is read piece by piece, the training split's twice. Raises DataError if a split is empty or "train" is
+    missing.
     """
     _check_splits({split: len(text) for split, text in text_by_split.items()})
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = train_encoder(config, ([piece] for piece in _pieces(text_by_split["train"])))
+    counting = Progress("counting characters", len(text_by_split["train"]), "characters", on_progress)
+    encoder = train_encoder(config, ([piece] for piece in _tell(counting, iter_pieces(text_by_split["train"]), len)))
     encoder.save(folder)
     statistics = {}
     for split, text in text_by_split.items():
@@ -209,15 +226,10 @@ def _rechunk(chunks: Iterable[list[str]]) -> Iterator[list[str]]:
             yield chunk[start : start + TEXTS_PER_CHUNK]
 
 
-def _pieces(text: str) -> Iterator[str]:
-    for start in range(0, len(text), CHARACTERS_PER_CHUNK):
-        yield text[start : start + CHARACTERS_PER_CHUNK]
-
-
-def _flat_pieces(encoder: TextEncoder, text: str) -> Iterator[FlatChunk]:
+def _flat_pieces(encoder: TextEncoder, text: SlicedText) -> Iterator[FlatChunk]:
     # The text is one item, whose ids come in pieces.
     yield np.empty(0, np.int32), np.array([len(text)], np.int64)
-    for piece in _pieces(text):
+    for piece in iter_pieces(text):
         yield encoder.encode_flat([piece])[0], np.empty(0, np.int64)
 
 
@@ -267,4 +279,6 @@ def _open_split(folder: Path, split: str, fields: Mapping[str, Any]) -> EncodedS
             raise StoreError(
                 f"{folder} has other than {num_items} labels and rows for {split}; delete it and encode again."
             )
-    return EncodedSplit(np.memmap(path, dtype, mode="r"), offsets, labels, rows)
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return EncodedSplit(np.frombuffer(mapping, dtype), offsets, labels, rows, mapping)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unroll.config import SentimentDataConfig, TextDataConfig
-from unroll.data.corpora import BLANK, ReviewCorpus, RowArray
+from unroll.data.corpora import BLANK, ReviewCorpus, RowArray, TextCorpus
+from unroll.data.stored_text import StoredText
 from unroll.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
@@ -89,10 +90,11 @@ def split_reviews(corpus: ReviewCorpus, config: SentimentDataConfig, seed: int) 
 def split_text(num_characters: int, config: TextDataConfig, test_given: bool) -> TextSplits:
     """Cut a text: the last ``test_fraction`` tests (unless a test text is given), ``validation_fraction`` before it.
 
-    Fractions are shares of ``num_characters``. Raises DataError where a part would be shorter than two characters.
+    Fractions are shares of ``num_characters``, and their parts no longer than ``max_test_characters`` and
+    ``max_validation_characters``. Raises DataError where a part would be shorter than two characters.
     """
-    num_test = 0 if test_given else round(num_characters * config.test_fraction)
-    num_validation = round(num_characters * config.validation_fraction)
+    num_test = 0 if test_given else _share(num_characters, config.test_fraction, config.max_test_characters)
+    num_validation = _share(num_characters, config.validation_fraction, config.max_validation_characters)
     end = num_characters - num_test
     train, validation = range(end - num_validation), range(end - num_validation, end)
     parts = {"train": len(train), "validation": num_validation, "test": 2 if test_given else num_test}
@@ -103,6 +105,22 @@ def split_text(num_characters: int, config: TextDataConfig, test_given: bool) ->
             "part. Give a longer text, or raise data.validation_fraction or data.test_fraction."
         )
     return TextSplits(train, validation, None if test_given else range(end, num_characters))
+
+
+def cut_text(corpus: TextCorpus, config: TextDataConfig) -> dict[str, StoredText]:
+    """The parts of a corpus by name (train, validation, test), left on disk. Raises DataError, see `split_text`.
+
+    Of a test text that the source brought, ``max_test_characters`` are taken from its start.
+    """
+    text, given = corpus.text, corpus.test_text
+    ranges = split_text(len(text), config, given is not None)
+    parts = {name: text.part(part) for name, part in ranges._asdict().items() if part is not None}
+    return parts if given is None else {**parts, "test": given.part(range(len(given))[: config.max_test_characters])}
+
+
+def _share(num_characters: int, fraction: float, most: int | None) -> int:
+    share = round(num_characters * fraction)
+    return share if most is None else min(share, most)
 
 
 def _draw_texts(digests: Digests, labels: RowArray, fraction: float, seed: int) -> Mask:

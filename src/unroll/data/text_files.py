@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from unroll.data.text import code_points
 from unroll.errors import DataError
 
 MIN_CHARACTERS = 1_000
@@ -26,18 +29,18 @@ def copy_text(source: Path, target: Path, minimum: int) -> TextFacts:
 
     Raises DataError: no such file, not UTF-8, binary (NUL characters), or fewer than ``minimum`` characters.
     """
-    characters, alphabet = 0, set[str]()
+    characters, codes = 0, set[int]()
     with target.open("w", encoding="utf-8", newline="") as file:
         for piece in iter_unix_lines(source):
             file.write(piece)
             characters += len(piece)
-            alphabet.update(piece)
+            codes.update(np.flatnonzero(np.bincount(code_points(piece))).tolist())
     if characters < minimum:
         raise DataError(
             f"{source} holds {characters:,} characters; expected at least {minimum:,}. Give a longer text, "
             "or try --set data.source=sample."
         )
-    return TextFacts(characters, len(alphabet))
+    return TextFacts(characters, len(codes))
 
 
 def iter_unix_lines(source: Path) -> Iterator[str]:

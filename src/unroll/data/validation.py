@@ -15,10 +15,14 @@ import numpy as np
 from unroll.config import SentimentDataConfig, TextDataConfig
 from unroll.data.corpora import CHUNK_ROWS, ReviewCorpus, RowArray, TextCorpus
 from unroll.data.data_report import DataReport, Finding, warn_if
-from unroll.data.duplicates import conflicting_labels, duplicates_across, duplicates_within, shared_lines
+from unroll.data.duplicates import SharedLines, conflicting_labels, duplicates_across, duplicates_within
+from unroll.data.encoders import count_characters
 from unroll.data.encoding_damage import DamageCounter
+from unroll.data.progress import Progress
 from unroll.data.row_checks import RowChecks
-from unroll.data.splits import ReviewSplits, TextSplits
+from unroll.data.splits import ReviewSplits, cut_text
+from unroll.data.stored_text import StoredText, iter_lines, iter_pieces
+from unroll.data.text import code_points
 
 __all__ = ["DataReport", "Finding", "validate_reviews", "validate_text"]
 
@@ -67,32 +71,28 @@ def validate_reviews(corpus: ReviewCorpus, splits: ReviewSplits, config: Sentime
     return DataReport(tuple(findings), facts)
 
 
-def validate_text(corpus: TextCorpus, splits: TextSplits, config: TextDataConfig) -> DataReport:
-    """Check running text: parts, encoding, characters that training never sees, lines that stand in two parts."""
-    del config
-    text = corpus.read()
-    test = corpus.read_test() if splits.test is None else text[splits.test.start : splits.test.stop]
-    parts = {
-        "train": text[splits.train.start : splits.train.stop],
-        "validation": text[splits.validation.start : splits.validation.stop],
-        "test": test or "",
-    }
-    damage = DamageCounter("lines")
+def validate_text(corpus: TextCorpus, config: TextDataConfig) -> DataReport:
+    """Check running text: parts, encoding, characters that training never sees, lines that stand in two parts.
+
+    Read piece by piece, three times over; memory grows by 8 bytes for each long line outside the training part.
+    """
+    parts = cut_text(corpus, config)
+    damage, shared = DamageCounter("lines"), SharedLines(parts)
     for name, part in parts.items():
-        _look_at_lines(name, part, damage)
-    coverage = _coverage(set(parts["train"]), Counter(parts["validation"]))
+        _look_at_lines(name, part, damage, shared)
+    counts = {name: Counter(count_characters([piece] for piece in iter_pieces(part))) for name, part in parts.items()}
+    coverage = _coverage(set(counts["train"]), counts["validation"])
     findings = [
         _not_empty({name: len(part) for name, part in parts.items()}),
         *damage.findings(),
-        *(shared_lines(parts, name) for name in ("validation", "test")),
+        *(shared.finding(name) for name in ("validation", "test")),
         _coverage_finding("characters", coverage),
     ]
-    lines = np.array([len(line) for line in text.split("\n") if line], dtype=np.int64)
     facts = {
         "characters": {name: len(part) for name, part in parts.items()},
-        "distinct characters": {name: len(set(part)) for name, part in parts.items()},
+        "distinct characters": {name: len(counts[name]) for name in parts},
         "character coverage": coverage,
-        "characters per line": _percentiles(lines),
+        "characters per line": _percentiles_of(_line_lengths(corpus.text)),
     }
     return DataReport(tuple(findings), facts)
 
@@ -114,15 +114,31 @@ def _look_at_rows(corpus: ReviewCorpus, file: str, rows: RowChecks, damage: Dama
     return np.concatenate(lengths)
 
 
-def _look_at_lines(name: str, part: str, damage: DamageCounter) -> None:
+def _look_at_lines(name: str, part: StoredText, damage: DamageCounter, shared: SharedLines) -> None:
     import pyarrow as pa
 
-    lines = part.split("\n")
-    for first in range(0, len(lines), CHUNK_ROWS):
-        chunk = lines[first : first + CHUNK_ROWS]
-        damage.add(
-            pa.array(chunk, pa.string()), [f"{name}, line {first + index}" for index in range(1, len(chunk) + 1)]
-        )
+    progress = Progress(f"checking {name}", len(part), "characters")
+    first, num_read = 1, 0
+    for lines in iter_lines(part):
+        damage.add(pa.array(lines, pa.string()), [f"{name}, line {first + index}" for index in range(len(lines))])
+        if name == "train":
+            shared.look_at(lines)
+        first += len(lines)
+        num_read += len(lines) + sum(map(len, lines))
+        progress.advance(min(num_read, len(part)) - progress.done)
+
+
+def _line_lengths(text: StoredText) -> Counter[int]:
+    """How many lines there are of each length, empty ones left out."""
+    lengths, unfinished = Counter[int](), 0
+    for piece in iter_pieces(text):
+        ends = np.flatnonzero(code_points(piece) == ord("\n"))
+        of_piece = np.diff(ends, prepend=-1 - unfinished) - 1
+        lengths.update(dict(zip(*(array.tolist() for array in np.unique(of_piece, return_counts=True)), strict=True)))
+        unfinished = len(piece) - 1 - int(ends[-1]) if len(ends) else unfinished + len(piece)
+    lengths[unfinished] += 1
+    del lengths[0]
+    return lengths
 
 
 def _not_empty(sizes: dict[str, int]) -> Finding:
@@ -179,9 +195,18 @@ def _coverage_finding(unit: str, coverage: dict[str, float]) -> Finding:
 
 
 def _percentiles(lengths: RowArray) -> dict[str, int]:
-    if not len(lengths):
+    values, counts = np.unique(lengths, return_counts=True)
+    return _percentiles_of(Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))))
+
+
+def _percentiles_of(counts: Counter[int]) -> dict[str, int]:
+    """Of values that occur so often; between two values in proportion, as `numpy.percentile` does it."""
+    values = sorted(counts)
+    if not values:
         return {}
-    return {
-        f"p{rank}": round(float(value))
-        for rank, value in zip(_PERCENTILES, np.percentile(lengths, _PERCENTILES), strict=True)
-    }
+    last_places = np.cumsum([counts[value] for value in values]) - 1
+    places = np.array(_PERCENTILES) / 100 * last_places[-1]
+    low, high = (np.searchsorted(last_places, bound(places)) for bound in (np.floor, np.ceil))
+    ordered = np.array(values, dtype=np.float64)
+    percentiles = ordered[low] + (ordered[high] - ordered[low]) * (places - np.floor(places))
+    return {f"p{rank}": round(float(value)) for rank, value in zip(_PERCENTILES, percentiles, strict=True)}

@@ -117,12 +117,12 @@ def ngram_rival(
     counted before the next one is scored; without, the counts are the training text's, as a frozen network's are.
     Raises DataError: an empty text, ids outside the vocabulary, an order below 0.
     """
-    train, test = _check_ids("train_ids", train_ids, vocab_size), _check_ids("test_ids", test_ids, vocab_size)
     if order < 0:
         raise DataError(f"The count model's order is {order}; expected 0 characters of context or more.")
-    if len(train) > MOST_TRAINING_CHARACTERS:
-        logger.info("The rival counts the last %d of %d characters.", MOST_TRAINING_CHARACTERS, len(train))
-        train = train[-MOST_TRAINING_CHARACTERS:]
+    read_ids = np.asarray(train_ids)[-MOST_TRAINING_CHARACTERS:]  # of a mapped file the rest is not even read
+    if len(read_ids) < np.size(train_ids):
+        logger.info("The rival counts the last %d of %d characters.", len(read_ids), np.size(train_ids))
+    train, test = _check_ids("train_ids", read_ids, vocab_size), _check_ids("test_ids", test_ids, vocab_size)
     ids, num_train = np.concatenate([train, test]), len(train)
     counted = np.arange(len(ids)) < (len(ids) if adaptive else num_train)
 
@@ -203,10 +203,12 @@ def _interpolate(
     count = pairs.sums_before(updates.astype(np.int64))
     discounts = _discounts(count[:num_train][updates[:num_train]])
     taken = discounts[np.minimum(count, 3)]
+    own = (count - taken)[num_train:].copy()  # copies, for a view would keep the training text's part in memory
     taken_more = np.where(updates, discounts[np.minimum(count + 1, 3)] - taken, 0.0)
-    freed = contexts.sums_before(taken_more)[num_train:]
-    total = contexts.sums_before(updates.astype(np.int64))[num_train:]
-    own = (count - taken)[num_train:]
+    del count, taken
+    freed = contexts.sums_before(taken_more)[num_train:].copy()
+    del taken_more
+    total = contexts.sums_before(updates.astype(np.int64))[num_train:].copy()
     probs: FloatArray = np.where(total > 0, (own + freed * lower_probs) / np.maximum(total, 1), lower_probs)
     return probs
 

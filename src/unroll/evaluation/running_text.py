@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unroll.config import LanguageModelConfig
 from unroll.data.corpora import TextCorpus
 from unroll.data.encoded import EncodedCorpus
-from unroll.data.splits import split_text
+from unroll.data.splits import cut_text
 from unroll.evaluation import plots
 from unroll.evaluation.baselines import ngram_rival
 from unroll.evaluation.language_modeling import evaluate_language_model, loss_per_position
@@ -95,13 +95,11 @@ def evaluate_text(
 
 def read_test_text(corpus: TextCorpus, config: LanguageModelConfig) -> TestText:
     """The test part, what stands before it, and its digest."""
-    text, given = corpus.read(), corpus.read_test()
-    splits = split_text(len(text), config.data, given is not None)
-    if given is not None or splits.test is None:
-        part, context, bits = given or "", "", None
-    else:
-        start = splits.test.start
-        part, context = text[start:], text[max(start - WARM_UP - 1, 0) : start]
+    test = cut_text(corpus, config.data)["test"]
+    part, context, bits = test[:], "", None
+    if not corpus.has_test:
+        start = test.positions.start
+        context = corpus.text[max(start - WARM_UP - 1, 0) : start]
         bits = None if corpus.bits is None else np.asarray(corpus.bits[start:])
     return TestText(part, context, bits, hashlib.sha256(part.encode()).hexdigest())
 

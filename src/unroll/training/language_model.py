@@ -21,6 +21,9 @@ from unroll.models.recurrent import detach_state
 from unroll.scoring import WARM_UP, score_text
 from unroll.training.problem import Batch, CarriedState, Score
 
+WINDOWS_BETWEEN_RELEASES = 64
+"""Batches after which the pages read of the token file are given back; each touches some 64 KiB a stream."""
+
 
 class LanguageModelProblem:
     """Many-to-many, for `unroll.training.trainer.Trainer`."""
@@ -45,6 +48,8 @@ class LanguageModelProblem:
     def batches(self, epoch: int, start: int) -> Iterator[StreamBatch]:
         """The windows of a pass from the ``start``-th on; streams are read in the same order in every epoch."""
         for index in range(start, self.steps_per_epoch):
+            if index % WINDOWS_BETWEEN_RELEASES == 0:
+                self.corpus.split("train").release()
             if isinstance(self.source, RandomWindows):
                 yield self.source.batch(epoch, index)
             else:

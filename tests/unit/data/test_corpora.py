@@ -80,8 +80,8 @@ def test_running_text_keeps_its_line_ends(tmp_path: Path) -> None:
     (tmp_path / "corpus.json").write_text('{"kind": "text"}')
     (tmp_path / "text.txt").write_text("one\rtwo\nthree", newline="")
     corpus = TextCorpus.open(tmp_path)
-    assert corpus.read() == "one\rtwo\nthree"
-    assert corpus.read_test() is None
+    assert corpus.text[:] == "one\rtwo\nthree"
+    assert corpus.test_text is None
     assert corpus.bits is None
     np.save(tmp_path / "bits.npy", np.ones(13, np.float32))
     assert corpus.bits is not None

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unroll.config import CharEncodingConfig, WordEncodingConfig
-from unroll.data import book_encoding, threads
-from unroll.data import encoded as module
+from unroll.data import book_encoding, stored_text, threads
 from unroll.data.encoded import EncodedCorpus, encode_reviews, encode_text
 from unroll.data.token_files import token_dtype
 from unroll.errors import DataError, StoreError
@@ -92,7 +91,7 @@ def test_running_text_comes_back_from_its_ids(tmp_path_factory: pytest.TempPathF
 
 
 def test_a_text_longer_than_a_piece_is_still_one_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHARACTERS_PER_CHUNK", 4)
+    monkeypatch.setattr(stored_text, "CHARACTERS_PER_PIECE", 4)
     encode_text({"train": "hello world"}, CharEncodingConfig(), tmp_path)
     corpus = EncodedCorpus.open(tmp_path)
     assert corpus.split("train").offsets.tolist() == [0, 11]
@@ -118,6 +117,13 @@ def test_mapped_tokens_cannot_be_written_to(tmp_path: Path) -> None:
     tokens = encode(REVIEWS, tmp_path).split("train").tokens
     with pytest.raises(ValueError, match="read-only"):
         tokens[0] = 5
+
+
+def test_released_tokens_are_read_again(tmp_path: Path) -> None:
+    split = encode(REVIEWS, tmp_path).split("train")
+    before = split.tokens.tolist()
+    split.release()
+    assert split.tokens.tolist() == before
 
 
 @pytest.mark.parametrize("texts", [{"train": ["a"], "test": []}, {"train": [], "test": ["a"]}, {"test": ["a"]}, {}])

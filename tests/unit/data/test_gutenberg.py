@@ -169,7 +169,7 @@ def test_another_edition_of_the_chapters_book_is_taken_with_a_warning(
 @pytest.mark.skipif("UNROLL_MIRROR" not in os.environ, reason="needs the real corpora: set UNROLL_MIRROR")
 def test_the_chapters_book_is_cut_as_the_chapter_cuts_it(tmp_path: Path) -> None:
     fetch_text(TextDataConfig(source="gutenberg"), 1, tmp_path, Path(os.environ["UNROLL_MIRROR"]))
-    text = TextCorpus.open(tmp_path).read()
+    text = TextCorpus.open(tmp_path).text[:]
     assert (len(text), len(set(text))) == (1_112_350, 80)
     assert text.startswith("THE MYSTERIOUS ISLAND ***\n")
     assert "\r" not in text

@@ -115,7 +115,7 @@ def test_the_sample_reviews_have_two_classes_and_a_seed(tmp_path: Path) -> None:
 def test_the_sample_text_has_the_bits_of_each_character(tmp_path: Path) -> None:
     fetch_text(TextDataConfig(sample_size=20_000), 1, tmp_path, None)
     corpus = TextCorpus.open(tmp_path)
-    text, bits = corpus.read(), corpus.bits
+    text, bits = corpus.text[:], corpus.bits
     assert len(text) == 20_000 == corpus.info["characters"]
     assert bits is not None
     assert bits.shape == (20_000,)
@@ -131,8 +131,9 @@ def test_a_users_text_and_test_text_become_a_corpus(tmp_path: Path) -> None:
     out.mkdir()
     fetch_text(TextDataConfig(source=str(tmp_path / "a.txt"), test_source=str(tmp_path / "b.txt")), 1, out, None)
     corpus = TextCorpus.open(out)
-    assert corpus.read() == "one\n" * 1_000
-    assert corpus.read_test() == "two\n" * 100
+    assert corpus.text[:] == "one\n" * 1_000
+    assert corpus.test_text is not None
+    assert corpus.test_text[:] == "two\n" * 100
     assert corpus.info["test_characters"] == 400
     assert set(corpus.info["files"]) == {"text.txt", "test.txt"}
 

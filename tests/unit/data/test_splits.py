@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unroll.config import SentimentDataConfig, TextDataConfig
-from unroll.data.corpora import ReviewCorpus, ReviewWriter
-from unroll.data.splits import ReviewSplits, split_reviews, split_text
+from unroll.data.corpora import ReviewCorpus, ReviewWriter, TextCorpus
+from unroll.data.splits import ReviewSplits, cut_text, split_reviews, split_text
 from unroll.errors import DataError
 
 CONFIG = SentimentDataConfig(validation_fraction=0.2, test_fraction=0.25)
@@ -145,6 +145,30 @@ def test_parts_of_a_text_are_contiguous_and_whole(size: int, given_test: bool) -
         assert test is not None
         assert (validation.stop, test.stop) == (test.start, size)
         assert abs(len(test) - size * 0.1) <= 0.5
+
+
+def test_a_long_text_holds_out_no_more_than_the_bounds() -> None:
+    config = TextDataConfig(max_validation_characters=2_000, max_test_characters=1_000)
+    assert split_text(10**9, config, False) == (
+        range(10**9 - 3_000),
+        range(10**9 - 3_000, 10**9 - 1_000),
+        range(10**9 - 1_000, 10**9),
+    )
+    unbounded = TextDataConfig(max_validation_characters=None, max_test_characters=None)
+    assert [len(part or "") for part in split_text(10**9, unbounded, False)] == [850_000_000, 50_000_000, 100_000_000]
+
+
+def test_the_parts_of_a_corpus_are_cut_from_its_files(tmp_path: Path) -> None:
+    text = "".join(f"line {row} of a story\n" for row in range(200))
+    (tmp_path / "corpus.json").write_text('{"kind": "text"}')
+    (tmp_path / "text.txt").write_text(text)
+    parts = cut_text(TextCorpus.open(tmp_path), TextDataConfig())
+    assert list(parts) == ["train", "validation", "test"]
+    assert "".join(part[:] for part in parts.values()) == text
+    (tmp_path / "test.txt").write_text("another text " * 100)
+    parts = cut_text(TextCorpus.open(tmp_path), TextDataConfig(max_test_characters=1_000))
+    assert parts["train"][:] + parts["validation"][:] == text
+    assert parts["test"][:] == ("another text " * 100)[:1_000]
 
 
 def test_a_text_too_short_to_cut_is_an_error() -> None:

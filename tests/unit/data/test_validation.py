@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unroll.config import SentimentDataConfig, TextDataConfig
+from unroll.data import stored_text
 from unroll.data.corpora import ReviewCorpus, ReviewWriter, TextCorpus
 from unroll.data.data_report import DataReport, Finding
 from unroll.data.sources import fetch_reviews
-from unroll.data.splits import ReviewSplits, split_reviews, split_text
+from unroll.data.splits import ReviewSplits, split_reviews
 from unroll.data.validation import validate_reviews, validate_text
 from unroll.errors import ValidationError
 
@@ -41,7 +44,7 @@ def report_on(folder: Path, train: Rows, test: Rows | None = None) -> DataReport
 def report_on_text(folder: Path, text: str) -> DataReport:
     (folder / "corpus.json").write_text('{"kind": "text"}')
     (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
-    return validate_text(TextCorpus.open(folder), split_text(len(text), TEXT_CONFIG, False), TEXT_CONFIG)
+    return validate_text(TextCorpus.open(folder), TEXT_CONFIG)
 
 
 def test_a_sound_corpus_has_no_errors_and_counts_its_rows(tmp_path: Path) -> None:
@@ -165,6 +168,29 @@ def test_lines_repeated_across_the_parts_of_a_text_are_found(tmp_path: Path) -> 
     report = report_on_text(tmp_path, line + body + line)
     assert report.finding("lines_in_train_and_test").count == 1
     assert report.finding("lines_in_train_and_validation").count == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 6), min_size=60, max_size=150), st.integers(60, 200))
+def test_a_text_read_in_small_pieces_gets_the_same_report(
+    tmp_path_factory: pytest.TempPathFactory, choices: list[int], size: int
+) -> None:
+    lines = ("", "short", "é", "caf\ufffd", "a line of more than forty characters, or so", " " * 45, "x" * 50)
+    text = "\n".join(lines[choice] for choice in choices)
+    folder = tmp_path_factory.mktemp("text")
+    whole = report_on_text(folder, text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_text, "CHARACTERS_PER_PIECE", size)
+        assert report_on_text(folder, text) == whole
+    per_line = [len(line) for line in text.split("\n") if line]
+    ranks = {f"p{rank}": round(float(np.percentile(per_line, rank))) for rank in (5, 50, 90, 95, 99, 100) if per_line}
+    assert whole.facts["characters per line"] == ranks
+    rest = whole.facts["characters"]
+    test_lines = [line.strip() for line in text[len(text) - rest["test"] :].split("\n")]
+    known = {line.strip() for line in text[: rest["train"]].split("\n")}
+    assert whole.finding("lines_in_train_and_test").count == sum(
+        len(line) >= 40 and line in known for line in test_lines
+    )
 
 
 def test_characters_that_training_never_sees_are_found(tmp_path: Path) -> None:
