@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from unroll.config import TrainingConfig
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> tuple[Tensor, bool]:
+def clip_gradients(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> tuple[Tensor, Tensor]:
     """Clip in place as ``config.clip`` asks.
 
-    Returns the norm over all gradients before clipping, a scalar tensor, and whether clipping changed them.
+    Returns the norm over all gradients before clipping and whether clipping changed them, scalar tensors that stay on
+    the device: reading them would make the host wait for a GPU.
     Gradients of a scaled loss must be unscaled first, or the threshold means nothing. Sparse ones are left coalesced.
     """
     holders = [_dense_holder(parameter) for parameter in parameters if parameter.grad is not None]
@@ -21,12 +22,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], config: TrainingConfig) -
     norm = torch.nn.utils.get_total_norm(gradients)
     if config.clip == "norm":
         torch.nn.utils.clip_grads_with_norm_(holders, config.max_gradient_norm, norm)
-        return norm, bool(norm > config.max_gradient_norm)
+        return norm, norm > config.max_gradient_norm
     if config.clip == "value":
-        largest = max((float(gradient.abs().max()) for gradient in gradients if gradient.numel()), default=0.0)
+        largest = torch.stack([gradient.abs().max() if gradient.numel() else norm * 0 for gradient in gradients]).max()
         torch.nn.utils.clip_grad_value_(holders, config.max_gradient_value)
         return norm, largest > config.max_gradient_value
-    return norm, False
+    return norm, torch.zeros_like(norm, dtype=torch.bool)
 
 
 def _dense_holder(parameter: Tensor) -> Tensor:

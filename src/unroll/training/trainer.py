@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unroll.config import TrainingConfig
 from unroll.errors import DivergedError, InterruptedTraining
@@ -25,6 +26,7 @@ from unroll.training.device import check_precision, resolve_device
 from unroll.training.gradients import clip_gradients
 from unroll.training.metrics import History, MetricLogger
 from unroll.training.optim import learning_rate_at, make_optimizers, settle
+from unroll.training.outcome import StepOutcome
 from unroll.training.problem import Batch, CarriedState, Problem
 from unroll.training.progress import ProgressLog, announce_evaluation
 from unroll.training.run_state import CurvePoint, Progress
@@ -58,6 +60,10 @@ class Trainer:
         self.budget = Budget(config, problem.steps_per_epoch)
         self.progress = Progress()
         self.carried: CarriedState = None
+        self.reads_late = self.device.type == "cuda" and config.optimizer != "sgd"
+        """Whether a step's numbers are read after the next one was begun, so that a GPU never waits for the host. Then
+        the optimizers themselves, which must be fused, skip a step that is not finite."""
+        self._unread: StepOutcome | None = None
         self.checkpoints = CheckpointFolder(folder)
         self.history = History(folder / "history.jsonl")
         self.samples = History(folder / "samples.jsonl")
@@ -81,14 +87,18 @@ class Trainer:
                     self._next_epoch()
 
                 for batch in self.problem.batches(self.progress.epoch, self.progress.batch):
-                    rolled_back = self._train_on(batch.to(self.device))
+                    rolled_back = self._train_on(batch)
                     report.update(self.budget.batches_done(self.progress), self.progress, self._curve.mean_loss)
+                    evaluation_due = self.budget.evaluation_due(self.progress)
+                    save_due = time.perf_counter() - self._saved_at > self.config.checkpoint_seconds
+                    if evaluation_due or save_due or stop.requested or self._may_end():
+                        rolled_back = rolled_back or self._read_outcome()
                     if rolled_back:
                         break
 
-                    if self.budget.evaluation_due(self.progress):
+                    if evaluation_due:
                         self._evaluate()
-                    elif time.perf_counter() - self._saved_at > self.config.checkpoint_seconds:
+                    elif save_due:
                         self._save("latest")
 
                     if stop.requested:
@@ -105,25 +115,63 @@ class Trainer:
             self.model.train()
         learning_rate = self._set_learning_rate()
 
-        loss, carried = self.backward(batch, self.carried, (self.progress.epoch, self.progress.batch))
+        place = (self.progress.epoch, self.progress.batch)
+        loss, carried = self.backward(batch.to(self.device), self.carried, place)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm, clipped = clip_gradients(self._parameters, self.config)
 
         self.progress.batch += 1
-        if not bool(torch.isfinite(loss + norm)):
-            self._tick()
-            return self._skip_step(math.isfinite(float(loss)))
+        outcome = StepOutcome.send(loss, norm, clipped, batch.num_tokens, batch.num_places, learning_rate)
+        if self.reads_late:
+            rolled_back = self._read_outcome()
+            if not rolled_back:
+                self._step_where(torch.isfinite(loss + norm), carried)
+                self._unread = outcome
+            return rolled_back
+        self.carried = None
+        if outcome.is_finite:
+            self.carried = carried
+            self._step()
+        return self._account(outcome)
+
+    def _step(self) -> None:
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
 
-        self.carried = carried
+    def _step_where(self, finite: Tensor, carried: CarriedState) -> None:
+        """Step and carry on if ``finite``, a scalar on the device, else leave the weights and carry zeros on."""
+        if not self.scaler.is_enabled():  # a scaler tells the optimizers by itself
+            for optimizer in self.optimizers:
+                optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        self._step()
+        self.carried = carried and tuple(
+            tuple(torch.where(finite, part, torch.zeros_like(part)) for part in layer) for layer in carried
+        )
+
+    def _may_end(self) -> bool:
+        """Whether the budget is spent, or will be once a step that was not read yet is counted."""
+        steps = self.progress.step + (self._unread is not None)
+        out_of_steps = self.config.max_steps is not None and steps >= self.config.max_steps
+        return out_of_steps or self.budget.spent(self.progress)
+
+    def _read_outcome(self) -> bool:
+        """Read the step that was not read yet, if there is one. Returns whether the run was rolled back."""
+        outcome, self._unread = self._unread, None
+        return outcome is not None and self._account(outcome)
+
+    def _account(self, outcome: StepOutcome) -> bool:
+        """Count a step, or a skipped one. Returns whether the run was rolled back."""
+        loss, _, clipped = outcome.read()
+        if not outcome.is_finite:
+            self._tick()
+            return self._skip_step(math.isfinite(loss))
         self.progress.step += 1
         self.progress.bad_in_a_row = 0
         self.progress.clipped_steps += clipped
-        self.progress.tokens += batch.num_tokens
-        self._add_to_curve(batch, float(loss), float(norm), clipped, learning_rate)
+        self.progress.tokens += outcome.num_tokens
+        self._add_to_curve(outcome)
         return False
 
     def _make_backward(self) -> Backward:
@@ -141,13 +189,13 @@ class Trainer:
         return learning_rate
 
     def _skip_step(self, loss_is_finite: bool) -> bool:
-        """Leave the weights alone; after several in a row go back to the last good checkpoint."""
+        """Count a step that left the weights alone; after several in a row go back to the last good checkpoint."""
         if self.scaler.is_enabled():
             scale = self.scaler.get_scale()
-            self.scaler.update(scale / 2)
+            if not self.reads_late:  # else the step, which was made in vain, has halved it
+                self.scaler.update(scale / 2)
             if loss_is_finite and scale > 1.0:
                 return False  # float16's scale is still finding its height; no fault of the model
-        self.carried = None
         self.progress.skipped_steps += 1
         self.progress.bad_in_a_row += 1
         logger.warning("non-finite loss or gradient after step %d: step skipped", self.progress.step)
@@ -294,17 +342,18 @@ class Trainer:
             self._curve.seconds += now - self._clock
         self._clock = now
 
-    def _add_to_curve(self, batch: Batch, loss: float, norm: float, clipped: bool, learning_rate: float) -> None:
+    def _add_to_curve(self, outcome: StepOutcome) -> None:
         self._tick()
+        loss, norm, clipped = outcome.read()
         curve = self._curve
         curve.steps += 1
         curve.loss += loss
         curve.gradient_norm += norm
         curve.clipped += clipped
-        curve.tokens += batch.num_tokens
-        curve.places += batch.num_places
+        curve.tokens += outcome.num_tokens
+        curve.places += outcome.num_places
         if curve.steps >= self.config.log_every or self.progress.step == 1:
-            self._log(curve.metrics(learning_rate))
+            self._log(curve.metrics(outcome.learning_rate))
             self._curve = CurvePoint()
 
     def _log(self, metrics: dict[str, float]) -> None:

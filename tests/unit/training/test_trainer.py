@@ -428,6 +428,7 @@ HARD: dict[str, dict[str, Any]] = {
         **{"windows": "random", "loss_reduction": "sum", "clip": "none", "keep": "last"},
         **{"epochs": 2, "window": 15, "evaluations_per_epoch": 2, "log_every": 3},
     },
+    "read late": {"epochs": 2, "evaluations_per_epoch": 2, "log_every": 3, "max_steps": 15},
     "lazy and sharded": {"epochs": 2, "evaluations_per_epoch": 2, "shards": 2, "batch_tokens": 200, "log_every": 3},
 }
 LAZY = {"embedding_dim": 24}
@@ -462,7 +463,7 @@ def straight(
     """Every run of `HARD`, trained without an interruption."""
     trainers = {}
     for run in HARD:
-        trainers[run] = make_trainer(hard_config(run, 1e-9), tmp_path_factory.mktemp("straight"))
+        trainers[run] = hard_trainer(make_trainer, run, hard_config(run, 1e-9), tmp_path_factory.mktemp("straight"))
         trainers[run].fit()
     return trainers
 
@@ -471,6 +472,13 @@ def test_the_run_called_lazy_is_lazy_and_the_others_are_not(straight: dict[str, 
     for run, training in straight.items():
         assert any(isinstance(each, LazyAdam) for each in training.optimizers) == ("lazy" in run)
         assert isinstance(training.backward, ShardedBackward) == ("sharded" in run)
+
+
+def hard_trainer(make_trainer: MakeTrainer, run: str, config: AnyConfig, folder: Path) -> Trainer:
+    """A trainer for a run of `HARD`; "read late" reads its numbers a step later, as on a GPU."""
+    training = make_trainer(config, folder)
+    training.reads_late = run == "read late"
+    return training
 
 
 def places(training: Trainer) -> dict[str, tuple[Any, str, bool]]:
@@ -523,7 +531,7 @@ def test_resuming_equals_training_straight_through(
             owner, name, after = places(training)[place]
             kill_at_call(patch, owner, name, calls[attempt], after)
 
-    training, _kills = fit_through_kills(lambda: make_trainer(config, folder), kill)
+    training, _kills = fit_through_kills(lambda: hard_trainer(make_trainer, run, config, folder), kill)
     expected = straight[run]
     assert final_sha(training) == final_sha(expected)
     assert curve_of(training) == curve_of(expected)
@@ -546,7 +554,7 @@ def test_a_run_killed_after_every_single_checkpoint_still_ends_in_the_same_bits(
         if newest is None or not checkpoint.read_progress(newest)["finished"]:
             kill(patch, training, attempt)
 
-    training, kills = fit_through_kills(lambda: make_trainer(config, tmp_path), kill_unless_over)
+    training, kills = fit_through_kills(lambda: hard_trainer(make_trainer, run, config, tmp_path), kill_unless_over)
     assert kills >= 12
     assert final_sha(training) == final_sha(straight[run])
     assert curve_of(training) == curve_of(straight[run])
@@ -630,11 +638,12 @@ def test_a_stopped_run_saves_its_state_and_goes_on_to_the_same_bits(
     import signal
 
     config = hard_config(run, 3600)
-    training = make_trainer(config, tmp_path)
+    training = hard_trainer(make_trainer, run, config, tmp_path)
     backward = training.backward
 
     def signal_and_backward(batch: Batch, carried: CarriedState, place: tuple[int, int]) -> tuple[Tensor, CarriedState]:
-        if training.progress.step == step - 1:
+        epoch, index = place
+        if epoch * training.problem.steps_per_epoch + index == step - 1:
             signal.raise_signal(signal.SIGTERM)
         return backward(batch, carried, place)
 
@@ -642,7 +651,7 @@ def test_a_stopped_run_saves_its_state_and_goes_on_to_the_same_bits(
     with pytest.raises(InterruptedTraining, match=f"SIGTERM at step {step}; the state is saved") as stopped:
         training.fit()
     assert stopped.value.exit_code == 143
-    again = make_trainer(config, tmp_path)
+    again = hard_trainer(make_trainer, run, config, tmp_path)
     again.fit()
     assert again.resumed_from_step == step
     assert final_sha(again) == final_sha(straight[run])
@@ -693,3 +702,75 @@ def test_a_history_rewound_keeps_what_was_written_before(tmp_path: Path) -> None
     assert [point["step"] for point in history.read()] == [1, 1]
     history.rewind(size)
     assert history.read() == [{"step": 1, "loss": 1.0}]
+
+
+# reading a step's numbers after the next one was begun, as on a GPU
+
+
+def late(problem: ToyProblem, folder: Path, **training: Any) -> Trainer:
+    made = toy(problem, folder, optimizer="adam", betas=(0.9, 0.999), **training)
+    made.reads_late = True
+    return made
+
+
+def twins(tmp_path: Path, problem: Callable[[Trainer | None], ToyProblem], **training: Any) -> list[Trainer]:
+    """The same run, its numbers read at once and late."""
+    trainers = [
+        toy(ToyProblem(), tmp_path / "at once", optimizer="adam", betas=(0.9, 0.999), **training),
+        late(ToyProblem(), tmp_path / "late", **training),
+    ]
+    for training_of_one in trainers:
+        toy_problem = problem(training_of_one)
+        toy_problem.model = training_of_one.model
+        training_of_one.problem = training_of_one.backward._problem = toy_problem  # type: ignore[union-attr]
+        training_of_one.fit()
+    return trainers
+
+
+def test_reading_late_changes_no_bit_and_no_count(
+    small_config: SmallConfig, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    config = small_config("language_model", training=HARD["language_model"])
+    at_once = make_trainer(config, tmp_path / "at once")
+    at_once.fit()
+    later = make_trainer(config, tmp_path / "late")
+    later.reads_late = True
+    later.fit()
+    assert final_sha(later) == final_sha(at_once)
+    assert curve_of(later) == curve_of(at_once)
+    assert (later.progress.step, later.progress.tokens) == (at_once.progress.step, at_once.progress.tokens)
+
+
+@pytest.mark.parametrize("bad", [{(0, 1)}, {(0, 3)}, {(1, 0), (1, 1)}, {(1, 3)}])
+def test_a_step_that_is_not_finite_is_skipped_though_it_is_read_late(bad: set[tuple[int, int]], tmp_path: Path) -> None:
+    def problem(training: Trainer | None) -> ToyProblem:
+        made = ToyProblem(steps_per_epoch=4)
+        made.bad_batches = lambda epoch, batch, read: (epoch, batch) in bad
+        return made
+
+    at_once, later = twins(tmp_path, problem, epochs=2, max_bad_steps=3)
+    assert final_sha(later) == final_sha(at_once)
+    assert curve_of(later) == curve_of(at_once)
+    assert later.progress.skipped_steps == at_once.progress.skipped_steps == len(bad)
+    assert later.progress.step == 8 - len(bad)
+
+
+def test_a_run_that_reads_late_rolls_back_to_the_same_weights(tmp_path: Path) -> None:
+    def problem(training: Trainer | None) -> ToyProblem:
+        assert training is not None
+        made = ToyProblem(steps_per_epoch=6)
+        made.bad_batches = lambda epoch, batch, read: (
+            epoch == 1 and 1 <= batch <= 3 and training.progress.rollbacks == 0
+        )
+        return made
+
+    at_once, later = twins(tmp_path, problem, epochs=2, max_bad_steps=3)
+    assert later.progress.rollbacks == at_once.progress.rollbacks == 1
+    assert final_sha(later) == final_sha(at_once)
+
+
+@pytest.mark.parametrize("max_steps", [1, 3, 4, 5])
+def test_reading_late_takes_no_step_too_many(max_steps: int, tmp_path: Path) -> None:
+    trainers = twins(tmp_path, lambda training: ToyProblem(steps_per_epoch=4), epochs=3, max_steps=max_steps)
+    assert [training.progress.step for training in trainers] == [max_steps, max_steps]
+    assert final_sha(trainers[0]) == final_sha(trainers[1])
