@@ -10,7 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +24,18 @@ from unroll.data.vocabulary import Vocabulary
 from unroll.errors import PredictionError
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.saved import load_model
-from unroll.models.stepping import State, Stepper
+from unroll.models.stepping import State, SteppingModel
+from unroll.threads import map_on_threads, num_threads, one_blas_thread
 
 logger = logging.getLogger(__name__)
 
+Array = NDArray[np.floating[Any]]
 FloatArray = NDArray[np.float64]
 
 MOST_TOGETHER = 64
 """Texts made at a time."""
+LEAST_OF_A_THREAD = 2
+"""Texts for which a thread of their own is worth it."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +94,20 @@ class TextGenerator:
     def generate(self, prompts: list[str], settings: SamplingSettings) -> list[str]:
         """Go on from each prompt; returns the prompts with what follows them. Sample i uses the i-th noise stream.
 
-        Up to MOST_TOGETHER texts are made at a time: a step of many costs little more than a step of one.
+        Up to MOST_TOGETHER texts are made at a time: a step of many costs little more than a step of one. On a CPU they
+        are shared out among threads, which never wait for each other: texts have nothing to do with one another.
         """
-        texts = [[prompt] for prompt in prompts]
+        made: list[str] = []
         for start in range(0, len(prompts), MOST_TOGETHER):
-            rows = range(start, min(start + MOST_TOGETHER, len(prompts)))
-            for made in self._make([prompts[row] for row in rows], settings, rows):
-                for row, character in made:
-                    texts[start + row].append(character)
-        return ["".join(text) for text in texts]
+            samples = range(start, min(start + MOST_TOGETHER, len(prompts)))
+            token_ids = self._prompt_ids([prompts[sample] for sample in samples])
+            with one_blas_thread():
+                for texts in map_on_threads(
+                    lambda part: self._generate(token_ids[part], settings, samples[part]),  # noqa: B023
+                    self._parts(len(samples)),
+                ):
+                    made += texts
+        return [prompt + text for prompt, text in zip(prompts, made, strict=True)]
 
     def stream(self, prompt: str, settings: SamplingSettings, sample: int = 0) -> Iterator[str]:
         """Characters as they are made, one at a time.
@@ -103,46 +115,74 @@ class TextGenerator:
         Characters of the prompt that the model never saw are read as `<unk>`, with a warning; neither `<unk>` nor
         `<pad>` is ever made.
         """
-        for ((_, character),) in self._make([prompt], settings, [sample]):
-            yield character
+        steps = self._make(self._prompt_ids([prompt]), settings, [sample])
+        while True:
+            with one_blas_thread():  # not while the reader of the stream is at work
+                made = next(steps, None)
+            if made is None:
+                return
+            yield self.encoder.vocabulary.tokens[made[1][0]]
+
+    def _parts(self, num_texts: int) -> list[slice]:
+        """Which texts each thread makes."""
+        threads = num_threads() if self.device.type == "cpu" else 1
+        edges = np.linspace(0, num_texts, max(1, min(threads, num_texts // LEAST_OF_A_THREAD)) + 1).astype(int)
+        return [slice(start, stop) for start, stop in pairwise(edges.tolist())]
+
+    def _generate(
+        self, prompts: Sequence[torch.Tensor], settings: SamplingSettings, samples: Sequence[int]
+    ) -> list[str]:
+        """What follows each prompt."""
+        tokens = self.encoder.vocabulary.tokens
+        texts: list[list[str]] = [[] for _ in prompts]
+        for rows, token_ids in self._make(prompts, settings, samples):
+            for row, token_id in zip(rows, token_ids.tolist(), strict=True):
+                texts[row].append(tokens[token_id])
+        return ["".join(text) for text in texts]
 
     def _make(
-        self, prompts: Sequence[str], settings: SamplingSettings, samples: Sequence[int]
-    ) -> Iterator[list[tuple[int, str]]]:
-        """Step by step, the next character of each text that has not ended, with the text's place in ``prompts``."""
+        self, prompts: Sequence[torch.Tensor], settings: SamplingSettings, samples: Sequence[int]
+    ) -> Iterator[tuple[list[int], NDArray[np.int64]]]:
+        """Step by step, the places in ``prompts`` of the texts that have not ended, and the next character of each."""
         logger.debug("generating %d characters for %d prompts", settings.length, len(prompts))
         noise = Noise(settings.seed, samples, len(self.encoder.vocabulary))
-        stepper = Stepper(self.model)
         logits, state = self._read(prompts)
-        rows, tails = list(range(len(prompts))), [""] * len(prompts)
-        longest_stop = max((len(stop) for stop in settings.stop), default=0)
+        stepper = self._stepping_model.begin(state)
+        ends = _Ends(settings.stop, self.encoder.vocabulary, len(prompts))
+        rows = list(range(len(prompts)))
         for step in range(settings.length):
-            token_ids = draw(logits.double().cpu().numpy(), settings, noise.at(step, rows))
-            characters = [self.encoder.vocabulary.tokens[token_id] for token_id in token_ids]
-            yield list(zip(rows, characters, strict=True))
-            if longest_stop:
-                for row, character in zip(rows, characters, strict=True):
-                    tails[row] = (tails[row] + character)[-longest_stop:]
-                going = [place for place, row in enumerate(rows) if not _ends(tails[row], settings.stop)]
+            token_ids = draw(logits, settings, noise.at(step, rows))
+            yield rows, token_ids
+            if settings.stop:
+                going = ends.places_going(rows, token_ids)
                 if not going:
                     return
                 if len(going) < len(rows):
                     rows, token_ids = [rows[place] for place in going], token_ids[going]
-                    state = tuple(tuple(part[:, going] for part in layer) for layer in state)
+                    stepper.keep(going)
             if step + 1 < settings.length:
-                logits, state = stepper.step(torch.from_numpy(token_ids).to(self.device), state)
+                logits = stepper.step(token_ids)
+
+    @cached_property
+    def _stepping_model(self) -> SteppingModel:
+        return SteppingModel(self.model)
 
     @torch.inference_mode()
-    def _read(self, prompts: Sequence[str]) -> tuple[torch.Tensor, State]:
-        """Logits (B, V) and state after each prompt; a prompt that is there several times is read once."""
+    def _read(self, prompts: Sequence[torch.Tensor]) -> tuple[Array, State]:
+        """Logits (B, V) and state after each prompt (1, T); a prompt that is there several times is read once."""
         self.model.eval()
-        read = {prompt: self.model(self._prompt_ids(prompt)) for prompt in dict.fromkeys(prompts)}
-        logits = torch.cat([read[prompt][0][:, -1] for prompt in prompts])
-        layers = zip(*(read[prompt][1] for prompt in prompts), strict=True)
+        read = {id(prompt): self.model(prompt) for prompt in prompts}
+        logits = torch.cat([read[id(prompt)][0][:, -1] for prompt in prompts])
+        layers = zip(*(read[id(prompt)][1] for prompt in prompts), strict=True)
         state = tuple(tuple(torch.cat(parts, dim=1) for parts in zip(*layer, strict=True)) for layer in layers)
-        return logits, state
+        return logits.double().cpu().numpy(), state
 
-    def _prompt_ids(self, prompt: str) -> torch.Tensor:
+    def _prompt_ids(self, prompts: Sequence[str]) -> list[torch.Tensor]:
+        """(1, T) of each prompt; like prompts share a tensor."""
+        ids = {prompt: self._ids_of_prompt(prompt) for prompt in dict.fromkeys(prompts)}
+        return [ids[prompt] for prompt in prompts]
+
+    def _ids_of_prompt(self, prompt: str) -> torch.Tensor:
         # a model needs something to read: an empty prompt stands at the start of a line
         token_ids = self.encoder.encode(prompt or "\n")
         unknown = sorted({character for character in prompt if self.encoder.encode(character)[0] == Vocabulary.UNK_ID})
@@ -162,7 +202,7 @@ class Noise:
         """Nothing is drawn yet."""
         self._generators = [np.random.Generator(np.random.Philox(key=[seed, sample])) for sample in samples]
         self._vocab_size = vocab_size
-        self._block = np.empty((0, 0, 0))
+        self._block = np.empty((0, 0, 0))  # (BLOCK, samples, V)
         self._block_number = -1
 
     def at(self, step: int, rows: Sequence[int]) -> FloatArray:
@@ -170,27 +210,30 @@ class Noise:
         number, place = divmod(step, self.BLOCK)
         while self._block_number < number:
             shape = (self.BLOCK, self._vocab_size)
-            self._block = np.stack([generator.gumbel(size=shape) for generator in self._generators])
+            self._block = np.stack([generator.gumbel(size=shape) for generator in self._generators], axis=1)
             self._block_number += 1
-        return self._block[rows, place]
+        noise: FloatArray = self._block[place]
+        return noise if len(rows) == len(noise) else noise[rows]
 
 
-def draw(logits: FloatArray, settings: SamplingSettings, gumbel: FloatArray) -> NDArray[np.int64]:
+def draw(logits: Array, settings: SamplingSettings, gumbel: FloatArray) -> NDArray[np.int64]:
     """Draw an id from each row of logits after temperature, top-k, top-p and min-p, by the Gumbel-max trick.
 
     logits: (B, V); gumbel: (B, V), standard Gumbel noise. Returns (B,).
     Raises PredictionError where there is nothing to draw: logits that are not numbers, or no character in them.
     """
-    logits = logits.copy()
-    logits[:, [Vocabulary.PAD_ID, Vocabulary.UNK_ID]] = -np.inf
-    highest = logits.max(axis=1, keepdims=True)
+    scores = logits.astype(np.float64)
+    scores[:, Vocabulary.PAD_ID] = scores[:, Vocabulary.UNK_ID] = -np.inf
+    highest = scores.max(axis=1, keepdims=True)
     if not np.isfinite(highest).all():
         raise PredictionError("The model gives no character a finite score; it is damaged: train it again.")
     if settings.temperature == 0:
-        return np.asarray(logits.argmax(axis=1))
-    with np.errstate(over="ignore"):  # a temperature near 0 sends all but the likeliest to minus infinity
-        logits = (logits - highest) / settings.temperature
-    return np.asarray((keep_likely(logits, settings) + gumbel).argmax(axis=1))
+        return np.asarray(scores.argmax(axis=1))
+    np.subtract(scores, highest, out=scores)
+    if settings.temperature != 1:
+        with np.errstate(over="ignore"):  # a temperature near 0 sends all but the likeliest to minus infinity
+            np.divide(scores, settings.temperature, out=scores)
+    return np.asarray((keep_likely(scores, settings) + gumbel).argmax(axis=1))
 
 
 def keep_likely(logits: FloatArray, settings: SamplingSettings) -> FloatArray:
@@ -214,5 +257,19 @@ def keep_likely(logits: FloatArray, settings: SamplingSettings) -> FloatArray:
     return result
 
 
-def _ends(text: str, stops: Sequence[str]) -> bool:
-    return any(text.endswith(stop) for stop in stops if stop)
+class _Ends:
+    """Which texts have made a stop string."""
+
+    def __init__(self, stops: Sequence[str], vocabulary: Vocabulary, num_texts: int) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._longest = max((len(stop) for stop in self._stops), default=0)
+        self._tokens = vocabulary.tokens
+        self._tails = [""] * num_texts
+
+    def places_going(self, rows: Sequence[int], token_ids: NDArray[np.int64]) -> list[int]:
+        """Places in ``rows`` of the texts that go on after their next characters."""
+        if not self._longest:
+            return list(range(len(rows)))
+        for row, token_id in zip(rows, token_ids.tolist(), strict=True):
+            self._tails[row] = (self._tails[row] + self._tokens[token_id])[-self._longest :]
+        return [place for place, row in enumerate(rows) if not self._tails[row].endswith(self._stops)]

@@ -1,104 +1,274 @@
 """One character a call: a language model unrolled by hand, for sampling.
 
 `nn.LSTM` on a window of one step spends most of its time on getting ready. Here the embedding, the first layer's input
-product and its bias are folded into one table with a row for each character, so that a step of a layer is one look-up,
-one product with W_hh and a few element-wise operations. The same as the model's own forward pass to rounding.
+product and its biases are folded into one table with a row for each character. So a step of a layer is one look-up, one
+product with W_hh and a few element-wise operations, in memory that is set aside once. On a CPU it is NumPy that takes
+them: its calls cost a fraction of PyTorch's, and its product of one row with a matrix is faster.
+
+Of a sigmoid only tanh is taken: σ(x) = (1 + tanh(x / 2)) / 2, with the halving folded into the weights, which is exact.
+So one call serves all gates. The same as the model's own forward pass to rounding.
 
 Dimensions: B texts, V vocabulary, H hidden units, G gates of a cell (4 for an LSTM, 3 for a GRU, 1 for a simple RNN).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from unroll.models.cells import layer_parameters
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.recurrent import LayerState
 
 State = tuple[LayerState, ...]
+Array = NDArray[np.floating[Any]]
+Ids = NDArray[np.int64]
 
 
-class _Layer(NamedTuple):
-    """One recurrent layer, its input product apart."""
+class Stepper(ABC):
+    """Some texts, read one character a call."""
 
-    weight_ih: Tensor
-    """(G H, E)"""
-    bias_ih: Tensor
-    """(G H,)"""
-    weight_hh: Tensor
-    """(G H, H)"""
-    bias_hh: Tensor
-    """(G H,)"""
-    cell: Callable[[Tensor, LayerState, Tensor, Tensor], LayerState]
+    @abstractmethod
+    def step(self, token_ids: Ids) -> Array:
+        """Read one more character of each text. token_ids: (B,).
+
+        Returns logits (B, V), in memory that the next call writes over.
+        """
+
+    @abstractmethod
+    def keep(self, places: list[int]) -> None:
+        """Go on with some of the texts, by their place among those that are left."""
 
 
-class Stepper:
-    """Reads characters one by one with a model's weights as they are when it is made. Dropout is off."""
+class SteppingModel:
+    """A language model's weights, folded for reading one character a call. Dropout is off.
+
+    The weights are those of the moment it is made; after they have changed, make another.
+    """
 
     def __init__(self, model: CharLanguageModel) -> None:
-        """Fold what does not depend on the text. After the weights have changed, make another."""
-        self.model = model
+        """Fold what does not depend on the text. On a GPU, and with an output recurrence, the model reads itself."""
+        self._model = model
         layers = list(model.recurrent.forward_layers)
-        self._layers = [_take_apart(layer) for layer in layers if isinstance(layer, nn.RNNBase)]
-        self._is_foldable = len(self._layers) == len(layers)
-        if self._is_foldable:
-            first = self._layers[0]
-            with torch.inference_mode():
-                self._table = linear(model.embedding.weight, first.weight_ih, first.bias_ih)  # (V, G H)
+        self._weights: list[_LayerWeights] = []
+        if model.embedding.weight.device.type != "cpu" or not all(isinstance(layer, nn.RNNBase) for layer in layers):
+            return
+        for layer in layers:
+            assert isinstance(layer, nn.RNNBase)
+            self._weights.append(_fold(layer, None if self._weights else model.embedding.weight.detach()))
+        self._output = _transposed(model.output.weight)
+        self._output_bias = _to_array(model.output.bias)
+
+    def begin(self, state: State) -> Stepper:
+        """Go on from a state as the model's forward returns it; it is copied."""
+        if not self._weights:
+            return _ModelStepper(self._model, state)
+        cells = [
+            _CELLS[weights.kind](weights, [_to_array(part[0]).copy() for part in layer])
+            for weights, layer in zip(self._weights, state, strict=True)
+        ]
+        return _ArrayStepper(cells, self._output, self._output_bias)
+
+
+class _ModelStepper(Stepper):
+    """The model's own forward pass, a window of one step a call."""
+
+    def __init__(self, model: CharLanguageModel, state: State) -> None:
+        self._model, self._state = model, state
+        self._device = model.embedding.weight.device
 
     @torch.inference_mode()
-    def step(self, token_ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read one more character of each text. token_ids: (B,) int64; state: as the model's forward returns it.
+    def step(self, token_ids: Ids) -> Array:
+        logits, self._state = self._model(torch.from_numpy(token_ids).to(self._device).unsqueeze(1), self._state)
+        return _to_array(logits[:, -1].double().cpu())
 
-        Returns logits (B, V) and the state after the character.
-        """
-        if not self._is_foldable:  # output recurrences have no fused kernel to begin with
-            logits, state = self.model(token_ids.unsqueeze(1), state)
-            return logits[:, -1], state
-        gates = self._table[token_ids]
-        after: list[LayerState] = []
-        for layer, parts in zip(self._layers, state, strict=True):
-            if after:
-                gates = linear(after[-1][0], layer.weight_ih, layer.bias_ih)
-            after.append(layer.cell(gates, tuple(part[0] for part in parts), layer.weight_hh, layer.bias_hh))
-        logits = linear(after[-1][0], self.model.output.weight, self.model.output.bias)
-        return logits, tuple(tuple(part.unsqueeze(0) for part in parts) for parts in after)
+    def keep(self, places: list[int]) -> None:
+        self._state = tuple(tuple(part[:, places] for part in layer) for layer in self._state)
 
 
-def _take_apart(layer: nn.RNNBase) -> _Layer:
-    weight_ih, weight_hh, bias_ih, bias_hh = (parameter.detach() for parameter in layer_parameters(layer))
-    if isinstance(layer, nn.LSTM):
-        return _Layer(weight_ih, bias_ih, weight_hh, bias_hh, _lstm)
-    if isinstance(layer, nn.GRU):
-        return _Layer(weight_ih, bias_ih, weight_hh, bias_hh, _gru)
-    return _Layer(weight_ih, bias_ih, weight_hh, bias_hh, _rnn_tanh if layer.mode == "RNN_TANH" else _rnn_relu)
+class _LayerWeights(NamedTuple):
+    """One recurrent layer. Its gates stand so that those with a sigmoid come first, their weights halved."""
+
+    kind: str
+    """LSTM, GRU, RNN_TANH or RNN_RELU, PyTorch's names."""
+    is_table: bool
+    """Whether ``inputs`` has the gates of each character, biases and all, or is to be multiplied."""
+    inputs: Array
+    """(V, G H) or (E, G H)"""
+    bias_ih: Array
+    """(G H,): of the input product. All of the bias, but for a GRU's candidate."""
+    hidden: Array
+    """(H, G H)"""
+    bias_hn: Array
+    """(H,): a GRU's own for its candidate, within the reset gate's reach."""
 
 
-def _lstm(gates: Tensor, state: LayerState, weight_hh: Tensor, bias_hh: Tensor) -> LayerState:
-    h, c = state
-    gates = gates + linear(h, weight_hh, bias_hh)
-    input_gate, forget_gate, _, output_gate = torch.sigmoid(gates).chunk(4, dim=1)
-    candidate = torch.tanh(gates.chunk(4, dim=1)[2])
-    c = torch.addcmul(forget_gate * c, input_gate, candidate)
-    return output_gate * torch.tanh(c), c
+class _Cell(ABC):
+    """A layer at work: its state, and memory for a step."""
+
+    num_gates: int
+
+    def __init__(self, weights: _LayerWeights, state: list[Array]) -> None:
+        """state: h, and of an LSTM C, (B, H) each, taken over."""
+        self.weights = weights
+        self._set_aside(state)
+
+    def _set_aside(self, state: list[Array]) -> None:
+        rows, size = state[0].shape
+        self.state = state
+        self.gates, self.of_input = (np.empty((rows, self.num_gates * size), state[0].dtype) for _ in range(2))
+        self.spare = np.empty_like(state[0])
+
+    @property
+    def h(self) -> Array:
+        """(B, H): the layer's output."""
+        return self.state[0]
+
+    def part(self, gates: Array, index: int) -> Array:
+        """The index-th gate, (B, H)."""
+        size = self.h.shape[1]
+        return gates[:, index * size : (index + 1) * size]
+
+    def keep(self, places: list[int]) -> None:
+        """Go on with some of the rows."""
+        self._set_aside([part[places] for part in self.state])
+
+    def read(self, inputs: Array | Ids) -> None:
+        """One step. inputs: (B, E), or (B,) token ids for the table."""
+        weights = self.weights
+        if weights.is_table:
+            weights.inputs.take(inputs, axis=0, out=self.of_input, mode="clip")  # type: ignore[call-overload]
+        else:
+            np.dot(inputs, weights.inputs, out=self.of_input)
+            np.add(self.of_input, weights.bias_ih, out=self.of_input)
+        np.dot(self.h, weights.hidden, out=self.gates)
+        self.advance()
+
+    @abstractmethod
+    def advance(self) -> None:
+        """Move the state on, from ``gates``, the product with the last h, and ``of_input``."""
 
 
-def _gru(gates: Tensor, state: LayerState, weight_hh: Tensor, bias_hh: Tensor) -> LayerState:
-    (h,) = state
-    of_input, of_hidden = gates.chunk(3, dim=1), linear(h, weight_hh, bias_hh).chunk(3, dim=1)
-    reset, update = (torch.sigmoid(of_input[i] + of_hidden[i]) for i in (0, 1))
-    candidate = torch.tanh(torch.addcmul(of_input[2], reset, of_hidden[2]))
-    return (torch.lerp(candidate, h, update),)
+class _LstmCell(_Cell):
+    num_gates = 4
+
+    def advance(self) -> None:
+        h, c = self.state
+        gates, spare = self.gates, self.spare
+        np.add(gates, self.of_input, out=gates)
+        np.tanh(gates, out=gates)
+        _finish_sigmoid(gates[:, : 3 * h.shape[1]])
+        np.multiply(c, self.part(gates, 1), out=c)
+        np.multiply(self.part(gates, 0), self.part(gates, 3), out=spare)
+        np.add(c, spare, out=c)
+        np.tanh(c, out=h)
+        np.multiply(h, self.part(gates, 2), out=h)
 
 
-def _rnn_tanh(gates: Tensor, state: LayerState, weight_hh: Tensor, bias_hh: Tensor) -> LayerState:
-    return (torch.tanh(gates + linear(state[0], weight_hh, bias_hh)),)
+class _GruCell(_Cell):
+    num_gates = 3
+
+    def advance(self) -> None:
+        (h,), gates, of_input = self.state, self.gates, self.of_input
+        sigmoids, candidate = gates[:, : 2 * h.shape[1]], self.part(gates, 2)
+        np.add(sigmoids, of_input[:, : 2 * h.shape[1]], out=sigmoids)
+        np.tanh(sigmoids, out=sigmoids)
+        _finish_sigmoid(sigmoids)
+        np.add(candidate, self.weights.bias_hn, out=candidate)
+        np.multiply(candidate, self.part(gates, 0), out=candidate)
+        np.add(candidate, self.part(of_input, 2), out=candidate)
+        np.tanh(candidate, out=candidate)
+        np.subtract(h, candidate, out=h)
+        np.multiply(h, self.part(gates, 1), out=h)
+        np.add(h, candidate, out=h)
 
 
-def _rnn_relu(gates: Tensor, state: LayerState, weight_hh: Tensor, bias_hh: Tensor) -> LayerState:
-    return (torch.relu(gates + linear(state[0], weight_hh, bias_hh)),)
+class _TanhCell(_Cell):
+    num_gates = 1
+
+    def advance(self) -> None:
+        np.add(self.gates, self.of_input, out=self.h)
+        np.tanh(self.h, out=self.h)
+
+
+class _ReluCell(_Cell):
+    num_gates = 1
+
+    def advance(self) -> None:
+        np.add(self.gates, self.of_input, out=self.h)
+        np.maximum(self.h, 0, out=self.h)
+
+
+_CELLS: dict[str, type[_Cell]] = {"LSTM": _LstmCell, "GRU": _GruCell, "RNN_TANH": _TanhCell, "RNN_RELU": _ReluCell}
+_ORDER = {"LSTM": (0, 1, 3, 2), "GRU": (0, 1, 2)}
+"""PyTorch's gates in our order: input, forget, output, candidate; reset, update, candidate."""
+
+
+class _ArrayStepper(Stepper):
+    """Cells one above the other, and the output layer."""
+
+    def __init__(self, cells: list[_Cell], output: Array, output_bias: Array) -> None:
+        """output: (H, V); output_bias: (V,)."""
+        self._cells = cells
+        self._output, self._output_bias = output, output_bias
+        self._logits = np.empty((len(cells[0].h), output.shape[1]), output.dtype)
+
+    def step(self, token_ids: Ids) -> Array:
+        inputs: Array | Ids = token_ids
+        for cell in self._cells:
+            cell.read(inputs)
+            inputs = cell.h
+        np.dot(inputs, self._output, out=self._logits)
+        np.add(self._logits, self._output_bias, out=self._logits)
+        return self._logits
+
+    def keep(self, places: list[int]) -> None:
+        for cell in self._cells:
+            cell.keep(places)
+        self._logits = self._logits[: len(places)]
+
+
+def _finish_sigmoid(halves: Array) -> None:
+    """From tanh(x / 2) to σ(x), in place."""
+    np.multiply(halves, 0.5, out=halves)
+    np.add(halves, 0.5, out=halves)
+
+
+def _fold(layer: nn.RNNBase, embedding: Tensor | None) -> _LayerWeights:
+    """embedding: (V, E) of the first layer; None for one whose input is another layer's output."""
+    kind = layer.mode
+    weight_ih, weight_hh, bias_ih, bias_hh = (_stack(kind, part.detach()) for part in layer_parameters(layer))
+    bias_hn = bias_hh[-layer.hidden_size :].clone()
+    if kind == "GRU":
+        bias_hh[-layer.hidden_size :] = 0.0
+    bias = bias_ih + bias_hh
+    inputs = (
+        _transposed(weight_ih) if embedding is None else _to_array(nn.functional.linear(embedding, weight_ih, bias))
+    )
+    return _LayerWeights(
+        kind, embedding is not None, inputs, _to_array(bias), _transposed(weight_hh), _to_array(bias_hn)
+    )
+
+
+def _stack(kind: str, parameter: Tensor) -> Tensor:
+    """A copy whose gates stand in our order, those with a sigmoid halved."""
+    if kind not in _ORDER:
+        return parameter.clone()
+    gates = parameter.chunk(len(_ORDER[kind]))
+    ordered = [gates[index] for index in _ORDER[kind]]
+    return torch.cat([0.5 * gate for gate in ordered[:-1]] + ordered[-1:])
+
+
+def _transposed(weight: Tensor) -> Array:
+    """(O, I) to (I, O), the layout in which one row times the matrix is fastest."""
+    return np.ascontiguousarray(_to_array(weight).T)
+
+
+def _to_array(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().numpy()
+    return array

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from unroll.config import CharModelConfig
 from unroll.models.language_model import CharLanguageModel
-from unroll.models.stepping import Stepper
+from unroll.models.stepping import SteppingModel
 
 VOCAB_SIZE, BATCH, STEPS = 11, 3, 9
 
@@ -37,21 +38,46 @@ def test_steps_equal_the_models_forward_pass(settings: dict[str, Any], num_layer
     model = make_model(num_layers=num_layers, **settings)
     token_ids = torch.randint(VOCAB_SIZE, (BATCH, 1 + STEPS))
     with torch.no_grad():
-        expected, expected_state = model(token_ids)
+        expected, _ = model(token_ids)
         _, state = model(token_ids[:, :1])
-    stepper = Stepper(model)
+    stepper = SteppingModel(model).begin(state)
     for step in range(1, 1 + STEPS):
-        logits, state = stepper.step(token_ids[:, step], state)
-        torch.testing.assert_close(logits, expected[:, step], rtol=0, atol=1e-12)
-    torch.testing.assert_close(state, expected_state, rtol=0, atol=1e-12)
+        logits = stepper.step(token_ids[:, step].numpy())
+        np.testing.assert_allclose(logits, expected[:, step], rtol=0, atol=1e-12)
 
 
-def test_a_stepper_made_after_the_weights_have_changed_reads_with_the_new_ones() -> None:
+@pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"cell": "rnn_tanh", "recurrence": "output_to_hidden"}])
+def test_the_texts_that_are_kept_go_on_as_they_would_have(settings: dict[str, Any]) -> None:
+    model = make_model(num_layers=2, **settings)
+    token_ids = torch.randint(VOCAB_SIZE, (BATCH, 4))
+    with torch.no_grad():
+        expected, _ = model(token_ids)
+        _, state = model(token_ids[:, :1])
+    stepper = SteppingModel(model).begin(state)
+    stepper.step(token_ids[:, 1].numpy())
+    stepper.keep([0, 2])
+    for step in (2, 3):
+        logits = stepper.step(token_ids[[0, 2], step].numpy())
+        np.testing.assert_allclose(logits, expected[[0, 2], step], rtol=0, atol=1e-12)
+
+
+def test_beginning_copies_the_state_and_shares_the_weights() -> None:
     model = make_model(cell="lstm")
-    token_ids = torch.zeros(1, dtype=torch.int64)
-    _, state = model(token_ids.unsqueeze(1))
-    before, _ = Stepper(model).step(token_ids, state)
+    token_ids = np.array([3, 4, 5])
+    with torch.no_grad():
+        _, state = model(torch.zeros(BATCH, 1, dtype=torch.int64))
+    stepping_model = SteppingModel(model)
+    first = stepping_model.begin(state).step(token_ids).copy()
+    assert np.array_equal(first, stepping_model.begin(state).step(token_ids))
+
+
+def test_one_made_after_the_weights_have_changed_reads_with_the_new_ones() -> None:
+    model = make_model(cell="lstm")
+    token_ids = np.zeros(1, np.int64)
+    with torch.no_grad():
+        _, state = model(torch.zeros(1, 1, dtype=torch.int64))
+    before = SteppingModel(model).begin(state).step(token_ids)
     with torch.no_grad():
         model.embedding.weight.mul_(2)
-    after, _ = Stepper(model).step(token_ids, state)
-    assert not torch.equal(before, after)
+    after = SteppingModel(model).begin(state).step(token_ids)
+    assert not np.array_equal(before, after)
