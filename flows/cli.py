@@ -81,6 +81,10 @@ def predict(
     model: Annotated[
         str | None, typer.Option(help="Version number, alias, or name/version; the champion by default.")
     ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"],
+        typer.Option(help="auto: bfloat16 where it was measured to be faster, on a processor that computes in it."),
+    ] = "float32",
 ) -> None:
     """Labels and probabilities by the champion."""
     from flows.commands.use import predict_file, predict_texts
@@ -90,9 +94,9 @@ def predict(
     if input_path is not None and output_path is None:
         raise typer.BadParameter("--input needs --output FILE.")
     if input_path is not None and output_path is not None:
-        predict_file(input_path, output_path, text_column, model)
+        predict_file(input_path, output_path, text_column, model, precision)
     else:
-        predict_texts(texts or [], model)
+        predict_texts(texts or [], model, precision)
 
 
 @app.command()

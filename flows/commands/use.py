@@ -23,20 +23,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("unroll.use")
 
 
-def predict_texts(texts: Sequence[str], model: str | None) -> None:
+def predict_texts(texts: Sequence[str], model: str | None, precision: str = "float32") -> None:
     """Print label, probability and text, separated by tabs, a line for each text."""
     with _model_folder("sentiment", model) as folder:
         from unroll.prediction import SentimentPredictor
         from unroll.training.device import resolve_device
 
         predictor = SentimentPredictor.load(folder, resolve_device("auto"))
-    probs = predictor.predict(texts)
+    probs = predictor.predict(texts, precision)
     for text, row in zip(texts, probs, strict=True):
         line = " ".join(text.split())
         print(f"{predictor.class_names[row.argmax()]}\t{row.max():.4f}\t{line}")
 
 
-def predict_file(input_path: Path, output_path: Path, text_column: str, model: str | None) -> None:
+def predict_file(
+    input_path: Path, output_path: Path, text_column: str, model: str | None, precision: str = "float32"
+) -> None:
     """Write the input's columns with ``label`` and ``probability_<class>`` beside them, whole or not at all.
 
     A missing text counts as an empty one. Raises DataError for an input without that column or without rows.
@@ -60,7 +62,7 @@ def predict_file(input_path: Path, output_path: Path, text_column: str, model: s
     with writing_table(output_path) as output:
         for batch in table.read(table.columns):
             texts = _texts(input_path, batch, text_column, progress.done)
-            predictions = predictor.predict_table(texts)
+            predictions = predictor.predict_table(texts, precision)
             clash = {name: f"predicted_{name}" for name in predictions.columns if name in batch}
             columns = predictions.rename(columns=clash)
             output.write({**batch, **{str(name): columns[name].tolist() for name in columns}})

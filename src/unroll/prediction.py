@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unroll.errors import PredictionError
 from unroll.models.classifier import SentimentClassifier
 from unroll.models.saved import SavedModel, load_model
+from unroll.precision import scoring_precision
 from unroll.scoring import score_reviews
 
 
@@ -58,7 +59,7 @@ class SentimentPredictor:
         """Class probabilities of each text: (N, K), columns in the order of ``class_names``.
 
         A text without a known word gets the answer that the model gives to an unknown word. Raises PredictionError
-        for anything that is not a string.
+        for anything that is not a string, and for an unknown precision; see `unroll.precision`.
         """
         if isinstance(texts, str):
             raise PredictionError("Got one string; expected a list of texts, if only of one.")
@@ -69,11 +70,12 @@ class SentimentPredictor:
             return np.empty((0, len(self.class_names)))
         assert isinstance(self.saved.model, SentimentClassifier)
         encoded = EncodedTexts(self.saved.encoder.encode_batch(texts))
-        return score_reviews(self.saved.model, encoded, self.saved.device, precision)
+        chosen = scoring_precision(precision, self.saved.model, self.saved.device)
+        return score_reviews(self.saved.model, encoded, self.saved.device, chosen)
 
-    def predict_table(self, texts: Sequence[str]) -> pd.DataFrame:
+    def predict_table(self, texts: Sequence[str], precision: str = "float32") -> pd.DataFrame:
         """A row for each text: ``label``, the likeliest class, and ``probability_<class>`` for every class."""
-        probs = self.predict(texts)
+        probs = self.predict(texts, precision)
         columns: dict[str, object] = {"label": [self.class_names[index] for index in probs.argmax(axis=1)]}
         columns |= {f"probability_{name}": probs[:, index] for index, name in enumerate(self.class_names)}
         return pd.DataFrame(columns)

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional
 
@@ -16,7 +18,7 @@ from unroll.data.sample import make_prose
 from unroll.models.classifier import SentimentClassifier
 from unroll.models.language_model import CharLanguageModel
 from unroll.prediction import EncodedTexts
-from unroll.scoring import UNKNOWN_CHARACTER_NATS, WARM_UP, score_reviews, score_text
+from unroll.scoring import UNKNOWN_CHARACTER_NATS, WARM_UP, budgeted_batches, score_reviews, score_text
 
 CPU = torch.device("cpu")
 VOCAB_SIZE = 40
@@ -59,15 +61,32 @@ def naive_nats(model: CharLanguageModel, text: NDArray[np.integer]) -> NDArray[n
         return -log_probs[0].gather(1, ids[0, 1:, None]).squeeze(1).numpy()
 
 
-def test_probabilities_do_not_depend_on_the_batch_size_and_keep_the_order(classifier: SentimentClassifier) -> None:
+def test_probabilities_do_not_depend_on_the_batches_and_keep_the_order(classifier: SentimentClassifier) -> None:
     generator = np.random.default_rng(0)
     texts = EncodedTexts([generator.integers(1, 30, generator.integers(1, 40)) for _ in range(37)])
-    alone = score_reviews(classifier, texts, CPU, "float32", batch_size=1)
+    alone = score_reviews(classifier, texts, CPU, "float32", most_places=1)
     assert alone.shape == (37, 3)
     np.testing.assert_allclose(alone.sum(axis=1), 1.0, atol=1e-12)
     assert len(np.unique(alone[:, 0].round(6))) > 20
-    for batch_size in (2, 5, 128):
-        np.testing.assert_allclose(score_reviews(classifier, texts, CPU, "float32", batch_size), alone, atol=1e-6)
+    for most_places in (7, 100, 5_000):
+        np.testing.assert_allclose(score_reviews(classifier, texts, CPU, "float32", most_places), alone, atol=1e-6)
+
+
+@given(lengths=st.lists(st.integers(1, 300), max_size=60), most_places=st.integers(1, 2_000))
+def test_batches_hold_every_text_once_within_their_places(lengths: list[int], most_places: int) -> None:
+    batches = budgeted_batches(np.array(lengths, np.int64), most_places)
+    assert sorted(int(item) for items in batches for item in items) == list(range(len(lengths)))
+    for items in batches:
+        longest = max(lengths[item] for item in items)
+        assert len(items) == 1 or len(items) * longest <= most_places
+
+
+def test_an_error_in_one_batch_is_told_and_threads_are_given_back(classifier: SentimentClassifier) -> None:
+    texts = EncodedTexts([np.array([3, 4]), np.array([999, 4]), np.array([3, 4])])
+    before = torch.get_num_threads()
+    with pytest.raises(IndexError):
+        score_reviews(classifier, texts, CPU, "float32", most_places=2)
+    assert torch.get_num_threads() == before
 
 
 def test_scoring_turns_dropout_off_and_leaves_the_generators_alone(classifier: SentimentClassifier) -> None:

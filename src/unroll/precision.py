@@ -1,0 +1,39 @@
+"""Which precision to score in, by what was measured rather than by faith.
+
+`python -m benchmarks.precision` measures; the whole table is benchmarks/results/precision.md. In short, on a processor
+with bfloat16 products, times faster than float32 by CPU time, from the smallest shape to the largest:
+
+    a layer over 64 reviews       bfloat16        int8 weights
+    LSTM, hidden 64 to 512        1.7 to 2.0      0.6 to 2.0
+    GRU, hidden 64 to 512         0.8 to 1.1      1.3 to 2.6
+
+So an LSTM scores in bfloat16 and everything else in float32. Weights in int8, which would serve a GRU, are not offered:
+PyTorch's way to them is deprecated.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from unroll.errors import PredictionError
+from unroll.models.classifier import SentimentClassifier
+
+SCORING_PRECISIONS = ("float32", "bfloat16", "auto")
+
+
+def scoring_precision(name: str, model: SentimentClassifier, device: torch.device) -> str:
+    """The precision that a name stands for: `auto` is bfloat16 for an LSTM on a CPU that computes in it, else float32.
+
+    Raises PredictionError for a name that is none.
+    """
+    if name not in SCORING_PRECISIONS:
+        raise PredictionError(f"precision is {name!r}; expected {', '.join(SCORING_PRECISIONS)}.")
+    if name != "auto":
+        return name
+    return "bfloat16" if model.recurrent.cell == "lstm" and device.type == "cpu" and _has_bfloat16() else "float32"
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself: elsewhere it is emulated, and slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) is True for name in ("avx512_bf16", "amx_bf16"))
