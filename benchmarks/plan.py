@@ -89,6 +89,8 @@ ROWS = {
     "language-model": RowEntry("Language model, training", "benchmarks.rows.language_model", 160, 15),
     "generation": RowEntry("Generation", "benchmarks.rows.generation", 25, 4),
     "preparation": RowEntry("Preparation of reviews", "benchmarks.rows.preparation", 90, 3),
+    "scoring": RowEntry("Scoring of many reviews", "benchmarks.rows.scoring", 60, 6),
+    "latency": RowEntry("Scoring of one review", "benchmarks.rows.latency", 40, 6),
     "start-up": RowEntry("Start-up", "benchmarks.rows.start_up", 20, 8),
     "cached-flow": RowEntry("A flow whose stages are all kept", "benchmarks.rows.cached_flow", 330, 120),
 }

@@ -120,6 +120,11 @@ def _check_lines(checks: Fields) -> Iterable[str]:
         verdict = "kept" if found["kept"] else "**not kept**"
         asked = f"at most {100 * found['at_most']:.0f} % was asked for: {verdict}"
         yield f"Added to ten minutes of training: {shares}; {asked}."
+    if "largest_difference" in checks:
+        differences = ", ".join(f"{name} {value:.1g}" for name, value in checks["largest_difference"].items())
+        yield f"Largest difference of a probability from the plain way's: {differences}."
+    for name, of_name in checks.get("latency_ms", {}).items():
+        yield f"{name}: p50 {of_name['p50']:.2f} ms, p99 {of_name['p99']:.2f} ms, of {of_name['calls']:,} calls."
     if "test_accuracy" in checks:
         scored = checks["test_accuracy"]
         which = "the chapter's, recorded runs of the preset `book`" if scored["recorded"] else "the chapter's"
