@@ -1,1 +1,1 @@
-"""What people use today, at the same shapes: PyTorch's own example, and Keras where it is installed."""
+"""What people use today, at the same shapes: PyTorch's own example; where installed, Keras and Hugging Face."""

@@ -15,6 +15,7 @@ from benchmarks.chapter.sentiment import PackedClassifier, SentimentTraining, ma
 from benchmarks.corpora import Corpus, book_config, book_corpus
 from benchmarks.measure import WARM_UP, Bout, Contestant, timed
 from benchmarks.own_process import OwnProcess
+from benchmarks.peers import hf_trainer
 from benchmarks.plan import Plan, Row
 from benchmarks.ratios import Promise
 from benchmarks.reviews import read_reviews, subset
@@ -63,10 +64,12 @@ def make_row(plan: Plan) -> Row:
         contestants=(
             _chapter(plan, corpus, items),
             *(Contestant(name, f"Trainer.fit, {what}", workers[name].bout) for name, (what, _) in WAYS.items()),
+            *_peers(plan, corpus, items),
         ),
         promises=(
             Promise("unroll over the chapter's way", "unroll", "chapter", at_least=25),
             Promise("unroll, float32, over the chapter's way", "unroll, float32", "chapter"),
+            *([Promise(f"unroll over {hf_trainer.NAME}", "unroll", hf_trainer.NAME)] if hf_trainer.is_there() else []),
         ),
         rounds=plan.num_rounds(7),
         notes=(
@@ -138,6 +141,16 @@ def _chapter(plan: Plan, corpus: Corpus, items: Items) -> Contestant:
     return Contestant(
         "chapter", "tokenised again, batches of 32 at random, packed, Adam over the whole embedding, float32", bout
     )
+
+
+def _peers(plan: Plan, corpus: Corpus, items: Items) -> list[Contestant]:
+    if not hf_trainer.is_there():
+        return []
+    encoded = corpus.open_encoded()
+    seed_torch(plan.seed)
+    part = subset(encoded.split("train"), items)
+    steps = QUICK_BATCHES if plan.quick else BATCHES
+    return [hf_trainer.make_contestant(our_config(plan), part, encoded.vocab_size, steps)]
 
 
 def _again_and_again(items: Iterable[Item]) -> Iterator[Item]:
