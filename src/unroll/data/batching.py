@@ -159,12 +159,6 @@ def token_budget_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def sorted_batches(lengths: IntArray, batch_size: int) -> list[IntArray]:
-    """Item indices of each batch, shortest texts first: for scoring, where order does not matter."""
-    order = np.argsort(lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-
-
 def collate(split: EncodedSplit, items: IntArray) -> TextBatch:
     """Read some items of a split into one padded batch."""
     labels = None if split.labels is None else torch.from_numpy(np.asarray(split.labels[items], dtype=np.int64))

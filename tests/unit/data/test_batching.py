@@ -19,7 +19,6 @@ from unroll.data.batching import (
     TextBatch,
     pad_batch,
     shuffled_buckets,
-    sorted_batches,
     token_budget_batches,
 )
 from unroll.errors import DataError
@@ -162,13 +161,6 @@ def test_texts_of_like_length_share_a_batch() -> None:
     batches = shuffled_buckets(lengths, 16, seed=1, epoch=0)
     places = sum(len(batch) * lengths[batch].max() for batch in batches)
     assert lengths.sum() / places > 0.9
-
-
-@given(lengths=lengths_lists, batch_size=st.integers(1, 20))
-def test_scoring_reads_the_shortest_first_and_every_text_once(lengths: np.ndarray, batch_size: int) -> None:
-    order = np.concatenate(sorted_batches(lengths, batch_size))
-    assert sorted(order) == list(range(len(lengths)))
-    assert (np.diff(lengths[order]) >= 0).all()
 
 
 def test_padding_is_zero_and_stands_on_the_right() -> None:
