@@ -8,7 +8,7 @@ export PIP_NO_CACHE_DIR := 1
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench book gpu clean
+.PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench book gpu clean bench-gpu
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench: setup ## Ratios to the chapter's own way and to the machine's limits, in 
 
 book: setup ## The chapter's projects with its own settings, on the real corpora: three hours on one core
 	$(BIN)/python -m benchmarks.book
+
+bench-gpu: setup ## Rates on a GPU by shape and precision, in one call of nine minutes, without Prefect and MLflow
+	$(BIN)/python -m benchmarks.gpu_rows --out benchmarks/results
 
 gpu: setup ## A short training of both projects on whatever card is there, without Prefect and MLflow
 	$(BIN)/python -m benchmarks.gpu

@@ -27,6 +27,10 @@ from unroll.errors import DataError
 
 IntArray = NDArray[np.int64]
 
+CPU = torch.device("cpu")
+
+MOST_BYTES_ON_DEVICE = 2**32
+"""Size of the largest text that is kept on a GPU as a whole."""
 LIKE_LENGTH = 1.06
 """Ratio of the longest to the shortest text that `token_budget_batches` takes for alike: some 3 % of padding."""
 
@@ -177,8 +181,11 @@ def pad_batch(token_ids: list[NDArray[np.integer]], labels: Tensor | None = None
 class Streams:
     """A text cut into parallel streams, read window by window; each character is predicted once per pass."""
 
-    def __init__(self, token_ids: NDArray[np.integer], num_streams: int) -> None:
-        """token_ids: (N,), may be a memory map. Raises DataError where N is too small for the streams."""
+    def __init__(self, token_ids: NDArray[np.integer], num_streams: int, device: torch.device = CPU) -> None:
+        """token_ids: (N,), may be a memory map. device: where windows are wanted; on a GPU the whole text is kept.
+
+        Raises DataError where N is too small for the streams.
+        """
         self.stream_length = (len(token_ids) - 1) // num_streams
         if self.stream_length < 1:
             raise DataError(
@@ -188,6 +195,7 @@ class Streams:
         size = num_streams * self.stream_length
         self._inputs = token_ids[:size].reshape(num_streams, self.stream_length)
         self._targets = token_ids[1 : size + 1].reshape(num_streams, self.stream_length)
+        self._on_device = _keep_on(device, token_ids[: size + 1])
 
     def num_windows(self, window: int) -> int:
         """Windows of ``window`` steps in a pass; the last may be shorter."""
@@ -196,8 +204,13 @@ class Streams:
     def window(self, index: int, window: int) -> StreamBatch:
         """The index-th window of every stream."""
         part = slice(index * window, (index + 1) * window)
-        inputs, targets = (np.array(array[:, part], dtype=np.int64) for array in (self._inputs, self._targets))
-        return StreamBatch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        if self._on_device is not None:
+            # overlapping views of one tensor: inputs begin at its start, targets one place later
+            shape, strides = (len(self._inputs), self.stream_length), (self.stream_length, 1)
+            inputs, targets = (self._on_device.as_strided(shape, strides, first)[:, part].long() for first in (0, 1))
+            return StreamBatch(inputs, targets)
+        arrays = (np.array(array[:, part], dtype=np.int64) for array in (self._inputs, self._targets))
+        return StreamBatch(*(torch.from_numpy(array) for array in arrays))
 
 
 class RandomWindows:
@@ -206,13 +219,24 @@ class RandomWindows:
     Each batch is drawn from the whole text, so a pass reads some characters several times and others not at all.
     """
 
-    def __init__(self, token_ids: NDArray[np.integer], batch_size: int, window: int, seed: int) -> None:
-        """token_ids: (N,), may be a memory map. Raises DataError where N has too few places for a batch's windows."""
+    def __init__(
+        self,
+        token_ids: NDArray[np.integer],
+        batch_size: int,
+        window: int,
+        seed: int,
+        device: torch.device = CPU,
+    ) -> None:
+        """token_ids: (N,), may be a memory map. device: as for `Streams`.
+
+        Raises DataError where N has too few places for a batch's windows.
+        """
         self._token_ids = token_ids
         self._batch_size = batch_size
         self._window = window
         self._seed = seed
         self._num_starts = len(token_ids) - window
+        self._on_device = _keep_on(device, token_ids)
         if self._num_starts < batch_size:
             raise DataError(
                 f"The split has {len(token_ids)} characters, too few for {batch_size} windows of {window}; "
@@ -229,5 +253,17 @@ class RandomWindows:
         generator = np.random.default_rng([self._seed, epoch, index])
         starts = generator.choice(self._num_starts, size=self._batch_size, replace=False)
         places = starts[:, np.newaxis] + np.arange(self._window + 1)
-        windows = torch.from_numpy(np.asarray(self._token_ids[places], dtype=np.int64))
+        if self._on_device is not None:
+            windows = self._on_device[torch.from_numpy(places).to(self._on_device.device)].long()
+        else:
+            windows = torch.from_numpy(np.asarray(self._token_ids[places], dtype=np.int64))
         return StreamBatch(windows[:, :-1], windows[:, 1:])
+
+
+def _keep_on(device: torch.device, token_ids: NDArray[np.integer]) -> Tensor | None:
+    """The text on the device, (N,); None where it is read from memory or disk, window by window."""
+    if device.type == "cpu" or token_ids.nbytes > MOST_BYTES_ON_DEVICE:
+        return None
+    # PyTorch has few operations for unsigned integers of more than a byte
+    wide_enough = token_ids if token_ids.dtype == np.uint8 else token_ids.astype(np.int32)
+    return torch.from_numpy(np.array(wide_enough)).to(device)

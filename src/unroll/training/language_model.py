@@ -19,6 +19,7 @@ from unroll.generation import SamplingSettings, TextGenerator
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.recurrent import detach_state
 from unroll.scoring import WARM_UP, score_text
+from unroll.training.device import resolve_device
 from unroll.training.problem import Batch, CarriedState, Score
 
 WINDOWS_BETWEEN_RELEASES = 64
@@ -37,12 +38,13 @@ class LanguageModelProblem:
         self.corpus = corpus
         self.model = CharLanguageModel(config.model, corpus.vocab_size)
         tokens, training = corpus.split("train").tokens, config.training
+        device = resolve_device(training.device)
         self.source: Streams | RandomWindows
         if training.windows == "random":
-            self.source = RandomWindows(tokens, training.batch_size, training.window, config.seed)
+            self.source = RandomWindows(tokens, training.batch_size, training.window, config.seed, device)
             self.steps_per_epoch = self.source.num_batches
         else:
-            self.source = Streams(tokens, training.batch_size)
+            self.source = Streams(tokens, training.batch_size, device)
             self.steps_per_epoch = self.source.num_windows(training.window)
 
     def batches(self, epoch: int, start: int) -> Iterator[StreamBatch]:

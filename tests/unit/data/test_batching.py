@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from unroll.data import batching
 from unroll.data.batching import (
     LIKE_LENGTH,
     RandomWindows,
@@ -242,3 +243,40 @@ def test_windows_are_dealt_out_in_turn() -> None:
     assert (batch.num_rows, first.num_rows, second.num_rows) == (5, 3, 2)
     assert torch.equal(first.inputs, batch.inputs[[0, 2, 4]])
     assert torch.equal(second.targets, batch.targets[[1, 3]])
+
+
+# a text that is kept on the device
+
+
+@pytest.fixture
+def kept_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play the GPU with what every machine has."""
+
+    def keep(device: torch.device, token_ids: NDArray[np.integer]) -> torch.Tensor:
+        return torch.from_numpy(np.array(token_ids if token_ids.dtype == np.uint8 else token_ids.astype(np.int32)))
+
+    monkeypatch.setattr(batching, "_keep_on", keep)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+@pytest.mark.parametrize("num_streams", [1, 3, 7])
+def test_windows_of_a_kept_text_are_those_of_a_text_that_is_read(
+    dtype: type, num_streams: int, request: pytest.FixtureRequest
+) -> None:
+    text = np.random.default_rng(1).integers(0, 200, 150).astype(dtype)
+    read, drawn = Streams(text, num_streams), RandomWindows(text, num_streams, 9, seed=4)
+    request.getfixturevalue("kept_on_the_cpu")
+    kept, drawn_of_kept = Streams(text, num_streams), RandomWindows(text, num_streams, 9, seed=4)
+    pairs = [(read.window(index, 8), kept.window(index, 8)) for index in range(read.num_windows(8))]
+    pairs += [(drawn.batch(1, index), drawn_of_kept.batch(1, index)) for index in range(5)]
+    for one, other in pairs:
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.targets, other.targets)
+        assert other.inputs.dtype == torch.int64
+
+
+def test_a_text_too_large_for_the_device_is_read_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "MOST_BYTES_ON_DEVICE", 10)
+    assert batching._keep_on(torch.device("meta"), np.zeros(11, np.uint8)) is None
+    assert batching._keep_on(torch.device("meta"), np.zeros(10, np.uint8)) is not None
+    assert batching._keep_on(torch.device("cpu"), np.zeros(1, np.uint8)) is None
