@@ -59,7 +59,8 @@ class Row:
     """One comparison, ready to run."""
 
     unit: str
-    """Of the values: an amount per second, such as `reviews/s`; or `s`, seconds for each piece of work."""
+    """Of the values: an amount per second, such as `reviews/s`; `s`, seconds for each piece of work; or, as `MiB`, an
+    amount whatever the time it took."""
     data: str
     """What the work is done on."""
     contestants: tuple[Contestant, ...]
@@ -91,8 +92,9 @@ ROWS = {
     "preparation": RowEntry("Preparation of reviews", "benchmarks.rows.preparation", 90, 3),
     "scoring": RowEntry("Scoring of many reviews", "benchmarks.rows.scoring", 60, 6),
     "latency": RowEntry("Scoring of one review", "benchmarks.rows.latency", 40, 6),
+    "peak-memory": RowEntry("Memory of training", "benchmarks.rows.peak_memory", 170, 40),
     "start-up": RowEntry("Start-up", "benchmarks.rows.start_up", 20, 8),
     "cached-flow": RowEntry("A flow whose stages are all kept", "benchmarks.rows.cached_flow", 330, 120),
 }
-QUICK_ROWS = tuple(name for name in ROWS if name != "cached-flow")
-"""What --quick runs: a flow takes its time however small it is."""
+QUICK_ROWS = tuple(name for name in ROWS if name not in ("cached-flow", "peak-memory"))
+"""What --quick runs: a flow, or half a dozen processes, take their time however small the work."""

@@ -125,6 +125,11 @@ def _check_lines(checks: Fields) -> Iterable[str]:
         yield f"Largest difference of a probability from the plain way's: {differences}."
     for name, of_name in checks.get("latency_ms", {}).items():
         yield f"{name}: p50 {of_name['p50']:.2f} ms, p99 {of_name['p99']:.2f} ms, of {of_name['calls']:,} calls."
+    for stage in checks.get("memory_of_stages", ()):
+        yield (
+            f"{stage['text']}, {stage['stage']}: {number(stage['resident_mib'])} MiB resident, "
+            f"{_mebibytes(stage['anonymous_mib'])} of them not of files, {stage['seconds']:.0f} s."
+        )
     if "test_accuracy" in checks:
         scored = checks["test_accuracy"]
         which = "the chapter's, recorded runs of the preset `book`" if scored["recorded"] else "the chapter's"
@@ -136,6 +141,10 @@ def _check_lines(checks: Fields) -> Iterable[str]:
 
 def _accuracy(run: Fields) -> str:
     return f"{run['value']:.4f} ({run['low']:.4f}–{run['high']:.4f}) in {run['seconds'] / 60:.1f} minutes"  # noqa: RUF001
+
+
+def _mebibytes(value: float | None) -> str:
+    return "an unknown part" if value is None else f"at most {number(value)}"
 
 
 def _failure(row: Fields) -> list[str]:

@@ -110,12 +110,20 @@ def summarize(row: Row, bouts: dict[str, list[Bout]]) -> dict[str, Any]:
 
 
 def _value(bout: Bout, unit: str) -> float:
+    if not _is_timed(unit):
+        return bout.amount
     return bout.lap.seconds / bout.amount if unit == "s" else bout.amount / bout.lap.seconds
 
 
 def _cpu_value(bout: Bout, unit: str) -> float:
+    if not _is_timed(unit):
+        return bout.amount
     cpu_seconds = max(bout.lap.cpu_seconds, 1e-3)  # the clock's grain
     return cpu_seconds / bout.amount if unit == "s" else bout.amount / cpu_seconds
+
+
+def _is_timed(unit: str) -> bool:
+    return unit == "s" or unit.endswith("/s")
 
 
 if __name__ == "__main__":
