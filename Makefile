@@ -8,7 +8,7 @@ export PIP_NO_CACHE_DIR := 1
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench book gpu clean bench-gpu
+.PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench growth bench-gpu book gpu clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ figures: setup ## Draw the figures of docs/chapter.md anew (about a minute)
 
 bench: setup ## Ratios to the chapter's own way and to the machine's limits, in one run: ten minutes on a quiet machine
 	$(BIN)/python -m benchmarks.run
+
+growth: setup ## Time and memory over the size of corpus, model and sequences: ten minutes on a quiet machine
+	$(BIN)/python -m benchmarks.growth
 
 book: setup ## The chapter's projects with its own settings, on the real corpora: three hours on one core
 	$(BIN)/python -m benchmarks.book

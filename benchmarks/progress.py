@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from time import perf_counter
-
-from benchmarks.plan import ROWS
 
 
 class Clock:
     """Guesses the time left from what the rows were expected to take and how the first ones kept to it."""
 
-    def __init__(self, names: list[str], quick: bool) -> None:
-        """Tells at once what is to come."""
-        self._expected = {name: ROWS[name].quick_seconds if quick else ROWS[name].seconds for name in names}
+    def __init__(self, expected: Mapping[str, float], noun: str = "row") -> None:
+        """expected: seconds of each row on a quiet machine. Tells at once what is to come."""
+        self._expected = dict(expected)
         self._started = self._row_started = perf_counter()
         self._expected_done = 0.0
         self._current = ""
         self._number = 0
-        count = f"{len(names)} row{'s' if len(names) > 1 else ''}"
-        self.say(f"{count}: {', '.join(names)}; about {in_words(sum(self._expected.values()))} on a quiet machine")
+        count = f"{len(expected)} {noun}{'s' if len(expected) > 1 else ''}"
+        self.say(f"{count}: {', '.join(expected)}; about {in_words(sum(self._expected.values()))} on a quiet machine")
 
     def begin(self, name: str) -> None:
         """A row begins."""

@@ -45,15 +45,15 @@ def main() -> int:
             rounds=arguments.rounds,
             accuracy_epochs=arguments.accuracy_epochs,
         )
-        clock = Clock(names, plan.quick)
+        clock = Clock({name: ROWS[name].quick_seconds if plan.quick else ROWS[name].seconds for name in names})
         rows, interrupted = _measure(names, plan, clock)
     results = {
         "date": date.today().isoformat(),
-        "commit": _commit(),
+        "commit": find_commit(),
         "quick": plan.quick,
         "real_corpora": plan.real_corpora,
         "seconds": round(perf_counter() - started, 1),
-        "machine": _machine(),
+        "machine": describe_machine(),
         "rows": rows,
     }
     is_whole = not (interrupted or plan.quick or arguments.only)
@@ -111,7 +111,8 @@ def _write(results: dict[str, Any], folder: Path) -> None:
     (folder / "bench.md").write_text(to_markdown(results), encoding="utf-8")
 
 
-def _machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
+    """Cores, threads and versions, for the head of a page."""
     import torch
 
     return {
@@ -123,7 +124,8 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def find_commit() -> str:
+    """What git calls the working tree."""
     command = ["git", "describe", "--always", "--dirty"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
