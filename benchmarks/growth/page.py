@@ -25,7 +25,8 @@ def to_markdown(results: Fields) -> str:
         "Each point is a process of its own. Training is timed over a few steps (the column), and an epoch is their "
         "mean times the steps it has, not a measured epoch. The exponent is the slope of the line through the "
         "logarithms. Peak memory is the resident set of the whole process, its imports (PyTorch, where it trains) and "
-        "the making of the data included; *own* leaves out the pages of files.",
+        "the making of the data included; *own* leaves out the pages of files. Where CPU time lies far below the "
+        "clock, the point waited: for other processes, or for the disk.",
     ]
     if results["quick"]:
         lines += ["", "**A run with `--quick`: tiny sizes, to see that everything runs. Its figures mean nothing.**"]

@@ -19,9 +19,11 @@ def draw(curve: Curve, points: list[dict[str, Any]], path: Path) -> None:
     figure.set_size_inches(6.4, 7.4)
     sizes = [float(point["size"]) for point in points]
     seconds = [point["seconds"] for point in points]
-    slope = exponent(sizes, seconds)
-    time.plot(sizes, seconds, "o-", color=BLUE, label=f"wall clock: exponent {slope:.2f}")
-    time.plot(sizes, [point["cpu_seconds"] for point in points], "s--", color=ORANGE, label="CPU time, all cores")
+    cpu_seconds = [point["cpu_seconds"] for point in points]
+    label = f"wall clock: exponent {exponent(sizes, seconds):.2f}"
+    cpu_label = f"CPU time, all cores: exponent {exponent(sizes, cpu_seconds):.2f}"
+    time.plot(sizes, seconds, "o-", color=BLUE, label=label)
+    time.plot(sizes, cpu_seconds, "s--", color=ORANGE, label=cpu_label)
     time.plot(sizes, [seconds[0] * size / sizes[0] for size in sizes], ":", color=GREY, label="slope 1")
     finish(time, curve.title, "", f"seconds: {curve.time_name}")
     memory.plot(sizes, [point["resident_mib"] for point in points], "o-", color=BLUE, label="resident")
