@@ -71,7 +71,7 @@ def make_row(plan: Plan) -> Row:
             Promise("unroll, float32, over the chapter's way", "unroll, float32", "chapter"),
             *([Promise(f"unroll over {hf_trainer.NAME}", "unroll", hf_trainer.NAME)] if hf_trainer.is_there() else []),
         ),
-        rounds=plan.num_rounds(7),
+        rounds=plan.num_rounds(5),
         notes=(
             "Training steps alone: neither side's clock runs while it evaluates; ours encodes once, see Preparation.",
             "Each of ours has a process of its own, which keeps freed memory as the train stage does.",

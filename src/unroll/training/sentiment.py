@@ -17,6 +17,9 @@ from unroll.models.classifier import SentimentClassifier
 from unroll.scoring import score_reviews
 from unroll.training.problem import Batch, CarriedState, Score
 
+BATCHES_BETWEEN_RELEASES = 64
+"""Batches after which the pages read of the mapped ids are given back."""
+
 
 class SentimentProblem:
     """Many-to-one, for `unroll.training.trainer.Trainer`."""
@@ -34,8 +37,10 @@ class SentimentProblem:
 
     def batches(self, epoch: int, start: int) -> Iterator[TextBatch]:
         """The batches of an epoch from the ``start``-th on."""
-        for items in self._order(epoch)[start:]:
+        for number, items in enumerate(self._order(epoch)[start:], 1):
             yield collate(self.train, items)
+            if number % BATCHES_BETWEEN_RELEASES == 0:
+                self.train.release()
 
     def _order(self, epoch: int) -> list[IntArray]:
         training, lengths, seed = self.config.training, self.train.lengths, self.config.seed
