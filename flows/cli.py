@@ -143,10 +143,45 @@ def list_models(
 def show_model(
     version: Annotated[str, typer.Argument(help="name, name/version or name@alias; the champion by default.")],
 ) -> None:
-    """One version: metrics, decision and evidence."""
+    """One version's model card: what it is for, data, metrics, slices, limits, decision and cost."""
     from flows.commands.models import show_version
 
     show_version(version)
+
+
+@models_app.command("history")
+def models_history(
+    name: Annotated[str | None, typer.Argument(help="Registered model; not needed where there is but one.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Newest entries only.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with the evidence.")] = False,
+) -> None:
+    """Every decision on a model, newest first: who asked, what was decided and why."""
+    from flows.commands.models import show_history
+
+    show_history(name, limit, as_json)
+
+
+@models_app.command("promote")
+def promote_model(
+    version: Annotated[str, typer.Argument(help="name/version or name@challenger.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; it is kept in the history.")],
+) -> None:
+    """Make a version champion by your own decision, past the gate."""
+    from flows.commands.models import promote_version
+
+    promote_version(version, reason)
+
+
+@models_app.command("rollback")
+def roll_back_model(
+    name: Annotated[str | None, typer.Argument(help="Registered model; not needed where there is but one.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="An earlier champion's version number.")] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; it is kept in the history.")] = "rolled back",
+) -> None:
+    """Make the champion before this one champion again; twice in a row goes back two."""
+    from flows.commands.models import roll_back
+
+    roll_back(name, to, reason)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from flows.embedded import workplace
 from tasks.download import download
 from tasks.encode import encode
 from tasks.evaluate import evaluate
-from tasks.register import register
+from tasks.register import Candidate, register
 from tasks.report import report
 from tasks.stage import StageContext
 from tasks.tracking import open_run, sweep_dead_runs
@@ -46,7 +46,7 @@ def run_stages(config: AnyConfig, preset: str, from_stage: str | None) -> dict[s
         encoded = encode(config, context, corpus)
         model = train(config, context, encoded)
         evaluation = evaluate(config, context, corpus, encoded, model)
-        version = register(config, context, corpus, model, evaluation)
+        version = register(config, context, Candidate(corpus, data_report, encoded, model, evaluation))
 
         results = (corpus, data_report, encoded, model, evaluation, version)
         summary: dict[str, Any] = report(config, context, str(flow_run.id), {stage.name: stage for stage in results})

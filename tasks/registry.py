@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from tasks.ledger import LEDGER_TAG, PAGE, Ledger
 from tasks.tracking import reaching_mlflow
 from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.errors import RegistryError
@@ -22,6 +23,9 @@ from unroll.store import MANIFEST
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_TAG = "unroll.model_digest"
+WEIGHTS_TAG = "unroll.weights_sha256"
+VOCABULARY_TAG = "unroll.vocabulary_sha256"
+TEST_TAG = "unroll.test_digest"
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,19 @@ class ModelRegistry:
         self._client = MlflowClient(tracking_uri=tracking_uri)
 
     def names(self) -> list[str]:
-        """Names of the registered models."""
-        with reaching_mlflow(self._client):
-            return sorted(model.name for model in self._client.search_registered_models())
+        """Names of the registered models, their ledgers left out."""
+        names, token = list[str](), None
+        while True:
+            with reaching_mlflow(self._client):
+                page = self._client.search_registered_models(max_results=PAGE, page_token=token)
+            names += [model.name for model in page if LEDGER_TAG not in (model.tags or {})]
+            token = page.token
+            if not token:
+                return sorted(names)
+
+    def ledger(self, name: str) -> Ledger:
+        """The decisions on a model."""
+        return Ledger(self._client, name)
 
     def versions(self, name: str) -> list[Version]:
         """Every version, newest first; none where the model was never registered."""
@@ -64,7 +78,10 @@ class ModelRegistry:
         return sorted(versions, key=lambda version: -int(version.number))
 
     def champion(self, name: str) -> Version | None:
-        """The champion, or None where the registry itself says that there is none."""
+        """What the alias ``champion`` names, or None where the registry itself says that there is no such alias.
+
+        Good for using a model. Whoever is to decide on one asks `tasks.promotion`, which trusts no alias.
+        """
         return self.by_alias(name, CHAMPION)
 
     def by_alias(self, name: str, alias: str) -> Version | None:
@@ -76,9 +93,17 @@ class ModelRegistry:
             return _version(self._client.get_model_version(name, aliases[alias]), aliases)
 
     def version(self, name: str, number: str) -> Version:
-        """One version by its number."""
-        with reaching_mlflow(self._client):
-            return _version(self._client.get_model_version(name, number), self._aliases(name))
+        """One version by its number. Raises RegistryError where there is none, such as one that was deleted."""
+        try:
+            with reaching_mlflow(self._client):
+                return _version(self._client.get_model_version(name, number), self._aliases(name))
+        except RegistryError as error:
+            if not _says_missing(error):
+                raise
+            raise RegistryError(
+                f"Version {number} of {name} is not in the registry at {self.tracking_uri}: it was deleted, or never "
+                f"was. If it was the champion, unroll models rollback {name} goes back to the one before."
+            ) from error
 
     def register(
         self, config: AnyConfig, name: str, model_folder: Path, run_id: str, tags: Mapping[str, str]
@@ -103,8 +128,7 @@ class ModelRegistry:
                     **signature_and_example(config),
                     pip_requirements=["unroll", f"mlflow=={mlflow.__version__}"],
                 )
-            with suppress(MlflowException):  # it is there already
-                self._client.create_registered_model(name)
+            self._make_model(name)
             made = self._client.create_model_version(
                 name, info.model_uri, run_id, tags=dict(tags), model_id=info.model_id
             )
@@ -121,6 +145,8 @@ class ModelRegistry:
             if separator in spec:
                 name, _, spec = spec.partition(separator)
         versions = self.versions(name)
+        if spec == CHAMPION and versions and self.ledger(name).follow(CHAMPION):
+            versions = self.versions(name)
         for version in versions:
             if spec in (version.number, version.run_id, *version.aliases):
                 return version
@@ -155,6 +181,18 @@ class ModelRegistry:
         with reaching_mlflow(self._client):
             self._client.update_model_version(version.name, version.number, text)
 
+    def card(self, version: Version) -> str | None:
+        """A version's model card, Markdown; its description where the run's artifact is gone, None without either."""
+        from tasks.card import card_name
+
+        with reaching_mlflow(self._client):
+            try:
+                with tempfile.TemporaryDirectory() as scratch:
+                    name = card_name(version.name, version.number)
+                    return Path(self._client.download_artifacts(version.run_id, name, scratch)).read_text("utf-8")
+            except (MlflowException, OSError):
+                return self._client.get_model_version(version.name, version.number).description or None
+
     @contextmanager
     def model_folder(self, version: Version) -> Iterator[Path]:
         """The model folder of a version, copied out of the registry for the length of the block."""
@@ -165,6 +203,23 @@ class ModelRegistry:
                 )
             yield Path(local)
 
+    def check(self, version: Version) -> None:
+        """Load a version from the registry, and hold its weights and vocabulary against the digests in its tags.
+
+        Raises RegistryError or CheckpointError where it cannot be loaded, or is not what was registered.
+        """
+        from unroll.models.saved import check_contents
+
+        with self.model_folder(version) as folder:
+            check_contents(folder, version.tags.get(WEIGHTS_TAG), version.tags.get(VOCABULARY_TAG))
+
+    def _make_model(self, name: str) -> None:
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
     def _aliases(self, name: str) -> dict[str, str]:
         """Alias to version number. Only the registry's own word that the model does not exist counts as none."""
         try:
@@ -173,6 +228,11 @@ class ModelRegistry:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return {}
             raise
+
+
+def _says_missing(error: RegistryError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, MlflowException) and cause.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
 def signature_and_example(config: AnyConfig) -> dict[str, object]:

@@ -42,7 +42,7 @@ class TrackedRun:
         uri = self._client.tracking_uri
         if not uri.startswith(("http://", "https://")):
             return None
-        return f"{_without_password(uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{without_password(uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def logger(self) -> MlflowMetricLogger:
         """The run's metric logger, closed with the run; a new one after a close of one's own."""
@@ -152,13 +152,14 @@ def reaching_mlflow(client: MlflowClient) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         uri = client.tracking_uri
-        reason = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, _without_password(uri))
+        reason = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, without_password(uri))
         raise RegistryError(
-            f"MLflow at {_without_password(uri)} cannot be used: {reason[:500]}. "
+            f"MLflow at {without_password(uri)} cannot be used: {reason[:500]}. "
             "Start that server, or unset MLFLOW_TRACKING_URI to use the embedded store."
         ) from error
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """The address as it may be shown."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tasks.stage import StageContext, StageResult, log_once, run_stage, stage_task
 from tasks.tracking import TrackedRun
 from unroll import stages
 from unroll.config import AnyConfig
-from unroll.training.metrics import History
+from unroll.files import write_json
+from unroll.training.energy import ENERGY_FILE, counting_energy
+from unroll.training.metrics import History, MetricLogger
 
 
 @stage_task("train")
@@ -24,12 +28,21 @@ def train(config: AnyConfig, context: StageContext, encoded: StageResult) -> Sta
             result = run_stage(
                 context,
                 key,
-                lambda folder: stages.train(config, encoded.artifact, work_folder, folder, metric_logger),
+                lambda folder: _train(config, encoded, work_folder, folder, metric_logger),
             )
     finally:
         metric_logger.close()
     log_once(context, result, lambda run: _log_training(run, result))
     return result
+
+
+def _train(
+    config: AnyConfig, encoded: StageResult, work_folder: Path, folder: Path, metric_logger: MetricLogger
+) -> None:
+    with counting_energy() as energy:
+        stages.train(config, encoded.artifact, work_folder, folder, metric_logger)
+    # beside the model, so that it is there for whichever run finds the model trained
+    write_json(folder / ENERGY_FILE, asdict(energy))
 
 
 def read_training(result: StageResult) -> dict[str, Any]:

@@ -264,6 +264,8 @@ class RegistryConfig(Section):
 
     name: str | None = Field(None, min_length=1, pattern=r"^[^/:]+$")
     """Registered model's name; null takes `unroll-<project>`."""
+    require_same_vocabulary: bool = True
+    """Hold a better version back where its vocabulary is not the champion's, until a person promotes it."""
     gate: GateConfig = GateConfig()
     """When a new version becomes champion."""
 

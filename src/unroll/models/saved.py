@@ -11,11 +11,11 @@ from torch import nn
 
 from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.data.encoders import TextEncoder, load_encoder
-from unroll.errors import CheckpointError, ConfigError, UnrollError
+from unroll.errors import CheckpointError, ConfigError, RegistryError, UnrollError
 from unroll.models.classifier import SentimentClassifier
 from unroll.models.language_model import CharLanguageModel
 from unroll.presets import make_config
-from unroll.training.checkpoint import WEIGHTS_FILE, load_weights
+from unroll.training.checkpoint import WEIGHTS_FILE, load_weights, weights_sha256
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,22 @@ def load_model(folder: Path, device: torch.device) -> SavedModel:
             raise CheckpointError(f"{folder / 'config.json'} does not fit: {error}") from error
     load_weights(model, folder / WEIGHTS_FILE)
     return SavedModel(model.to(device).eval(), encoder, config, class_names, device)
+
+
+def check_contents(model_folder: Path, weights: str | None, vocabulary: str | None) -> None:
+    """Load a model folder, on the CPU, and compare its weights and vocabulary with the digests noted for it (SHA-256).
+
+    None: no digest was noted, and whatever is there will do. Raises RegistryError where one differs, CheckpointError
+    where the model cannot be loaded.
+    """
+    saved = load_model(model_folder, torch.device("cpu"))
+    found = {
+        "weights": (weights_sha256(dict(saved.model.state_dict())), weights),
+        "vocabulary": (saved.encoder.vocabulary.digest, vocabulary),
+    }
+    for what, (ours, noted) in found.items():
+        if noted is not None and ours != noted:
+            raise RegistryError(
+                f"The registry gives back other {what} ({ours[:12]}) than the version was made with ({noted[:12]}): "
+                "its files were changed or mixed up. Register it anew: run again with --from register."
+            )
