@@ -17,9 +17,10 @@ There is no lock, hence no owner who may die holding it, and no lease to wait fo
 decided; killed after it, the decision stands and the next command moves the alias. A request that was sent twice
 because its answer was lost is known by its id, and counts once.
 
-An alias that follows the ledger and yet names another version was moved by hand in MLflow, and an entry that is not
-there was deleted by hand. Neither is guessed at: nothing is promoted by the gate until a person says which version is
-meant, with ``unroll models promote``, which enters it.
+An alias that has followed the ledger and yet names another version was moved by hand in MLflow (or by a winner who was
+overtaken and killed within the same instant), and an entry that is not there was deleted by hand. Neither is guessed
+at: nothing is promoted by the gate until a person says which version is meant, with ``unroll models promote``, which
+enters it.
 
 Limits (MLflow 3.17): 250 characters for a tag's key; 100,000 for its value, but 5,000 in older servers and hosted ones,
 so longer values are cut into several tags. An entry is written once; MLflow lets people delete it, and the copy in the

@@ -147,7 +147,8 @@ def _decide(
     doubts = []
     if champion.tags.get(TEST_TAG) != candidate.report.test_digest:
         doubts.append("was evaluated on other test items, some of which this version may have been trained on")
-    if config.registry.require_same_vocabulary and vocabulary != version.tags.get(VOCABULARY_TAG, vocabulary):
+    ours = load_encoder(candidate.model.artifact.folder).vocabulary.digest
+    if config.registry.require_same_vocabulary and vocabulary != ours:
         doubts.append("has another vocabulary (registry.require_same_vocabulary)")
     if decision.outcome != "promoted" or not doubts:
         return decision

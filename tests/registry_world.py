@@ -10,18 +10,24 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from mlflow import MlflowClient
 
+from tasks import register as register_module
+from tasks.promotion import Promotions
 from tasks.register import Candidate, read_registration, register
+from tasks.registry import CHAMPION, ModelRegistry
 from tasks.stage import StageContext, StageResult
 from tasks.tracking import open_run
 from unroll import stages
 from unroll.config import AnyConfig
+from unroll.evaluation.comparison import Comparison, compare_classifiers
 from unroll.presets import make_config
 from unroll.store import StageKey, Store
 from unroll.training.metrics import SilentLogger
@@ -41,6 +47,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "evaluation": {"rival": False, "bootstrap_samples": 100, "sample_length": 10},
     },
 }
+
+BETTER = compare_classifiers([False] * 20, [True] * 20)
+WORSE = compare_classifiers([True] * 20, [False] * 20)
+REAL = register_module.compare_with_champion
+EQUAL = compare_classifiers([True, False] * 10, [True, False] * 10)
 
 
 class MlflowServer:
@@ -151,3 +162,48 @@ class Workshop:
     def _stage(self, key: StageKey, write: Any) -> StageResult:
         artifact = self.store.find(key) or self.store.publish(key, write)
         return StageResult(key.stage, artifact, False, "", 0.0)
+
+
+class Place:
+    """One registered model on the server."""
+
+    def __init__(self, server: MlflowServer, workshop: Workshop, patch: pytest.MonkeyPatch) -> None:
+        self.name = f"model-{uuid4().hex[:8]}"
+        self.server, self.workshop, self._patch = server, workshop, patch
+        self.client = MlflowClient(server.url)
+        self.registry = ModelRegistry(server.url)
+        self.promotions = Promotions(self.registry, self.name, workshop.store.root)
+
+    def make(self, seed: int, **sections: Any) -> Any:
+        """A candidate of this model; seeds differ in their weights only where the data's seed is not theirs."""
+        registry = {"name": self.name, **sections.pop("registry", {})}
+        training = {"learning_rate": 0.001 * seed, **sections.pop("training", {})}
+        return self.workshop.make(registry=registry, training={**training, "epochs": 1, "device": "cpu"}, **sections)
+
+    def judge(self, made: Any, comparison: Comparison | Callable[..., Comparison] = EQUAL, **options: Any) -> Any:
+        """Register a candidate; the comparison with the champion comes out as given, or is the real one."""
+        answer = comparison if callable(comparison) else lambda *_: comparison
+        self._patch.setattr(register_module, "compare_with_champion", answer)
+        return self.workshop.register(made, self.server.url, **options)
+
+    def aliases(self) -> dict[str, str]:
+        return {alias: str(number) for alias, number in self.client.get_registered_model(self.name).aliases.items()}
+
+    @property
+    def champion(self) -> str | None:
+        return self.aliases().get(CHAMPION)
+
+    def verdicts(self) -> list[tuple[str, str]]:
+        return [(entry.verdict, entry.version) for entry in self.promotions.entries()]
+
+    def three_champions(self) -> None:
+        self.judge(self.make(1))
+        self.judge(self.make(2), BETTER)
+        self.judge(self.make(3), BETTER)
+        assert self.champion == "3"
+
+    def add_versions(self, count: int) -> list[str]:
+        """More versions of the model that version 1 is."""
+        source = f"models:/{self.name}/1"
+        made = [self.client.create_model_version(self.name, source, await_creation_for=0) for _ in range(count)]
+        return [str(version.version) for version in made]

@@ -132,7 +132,15 @@ def test_servers_that_do_not_answer_are_named_at_once(command: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["predict", "a text"], ["generate", "The "], ["models", "list"], ["models", "show", "unroll-sentiment"]],
+    [
+        ["predict", "a text"],
+        ["generate", "The "],
+        ["models", "list"],
+        ["models", "show", "unroll-sentiment"],
+        ["models", "history"],
+        ["models", "rollback"],
+        ["models", "promote", "unroll-sentiment/1", "--reason", "why not"],
+    ],
 )
 def test_without_any_model_there_is_a_way_out_and_no_folder(command: Any, arguments: list[str]) -> None:
     answer = command(*arguments)
