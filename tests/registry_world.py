@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from tasks import register as register_module
 from tasks.promotion import Promotions
 from tasks.register import Candidate, read_registration, register
-from tasks.registry import CHAMPION, ModelRegistry
+from tasks.registry import CHAMPION, TEST_TAG, ModelRegistry
 from tasks.stage import StageContext, StageResult
 from tasks.tracking import open_run
 from unroll import stages
@@ -205,5 +205,8 @@ class Place:
     def add_versions(self, count: int) -> list[str]:
         """More versions of the model that version 1 is."""
         source = f"models:/{self.name}/1"
-        made = [self.client.create_model_version(self.name, source, await_creation_for=0) for _ in range(count)]
+        tags = {TEST_TAG: self.registry.version(self.name, "1").tags[TEST_TAG]}
+        made = [
+            self.client.create_model_version(self.name, source, tags=tags, await_creation_for=0) for _ in range(count)
+        ]
         return [str(version.version) for version in made]

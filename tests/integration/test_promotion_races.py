@@ -27,13 +27,14 @@ from tasks.ledger import Ledger
 from tasks.promotion import Promotions
 from tasks.registry import ModelRegistry
 from unroll.errors import RegistryError
+from unroll.models import saved  # once, rather than by every thread
 url, name, folder, kill, *numbers = sys.argv[1:]
 folder = Path(folder)
 append = Ledger.append
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 def wait_and_append(self, entry):
     (folder / f"ready-{entry.version}").touch()
-    while not (folder / "go").exists(): time.sleep(0.01)
+    while not (folder / "go").exists(): time.sleep(0.05)
     if kill == "before the append": die()
     appended = append(self, entry)
     if kill == "after the append": die()
@@ -64,7 +65,7 @@ def start_promoting(place: Place, folder: Path, kill: str, numbers: list[str]) -
 
 
 def wait_until_ready(folder: Path, count: int, processes: list[subprocess.Popen[str]]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while len(list(folder.glob("ready-*"))) < count:
         assert time.monotonic() < deadline
         assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
