@@ -249,14 +249,33 @@ class EvaluationConfig(Section):
 
 
 class GateConfig(Section):
-    """When a new version becomes champion."""
+    """What a new version must show to become champion; docs/gate.md has the tests behind it."""
 
-    alpha: float = Field(0.05, gt=0, lt=1)
-    """Level of the one-sided paired test against the champion on the same test items."""
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    """Level of each one-sided paired test: how often it may take chance for evidence."""
     minimum_gain: float = Field(0.0, ge=0)
-    """Least gain over the champion: accuracy as a fraction, or bits per character."""
+    """Gain over the champion that is to be exceeded: accuracy as a fraction, or bits per character."""
+    non_inferiority_margin: float | None = Field(None, gt=0)
+    """Where set, a version need not be better than the champion but shown to be no worse, but for this margin (accuracy
+    as a fraction, or bits per character)."""
+    must_beat_rival: bool = False
+    """A version must be better than its cheap rival on the same test items, by the same kind of test."""
     floor: float | None = None
-    """Worst accuracy (or bits per character) with which a first version may become champion."""
+    """Worst accuracy (or most bits per character) of any version that becomes champion, the first or a later one."""
+
+    @property
+    def bar(self) -> float:
+        """What the difference from the champion is to exceed: the least gain, or minus the margin."""
+        return self.minimum_gain if self.non_inferiority_margin is None else -self.non_inferiority_margin
+
+    @model_validator(mode="after")
+    def _asks_for_one_thing(self) -> GateConfig:
+        if self.non_inferiority_margin is not None and self.minimum_gain > 0:
+            raise ValueError(
+                "minimum_gain asks for a better version, non_inferiority_margin for one that is no worse: set one of "
+                f"them, got {self.minimum_gain:g} and {self.non_inferiority_margin:g}"
+            )
+        return self
 
 
 class RegistryConfig(Section):
@@ -278,6 +297,14 @@ class ProjectConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
 
+    @model_validator(mode="after")
+    def _rival_is_there_to_beat(self) -> ProjectConfig:
+        if self.registry.gate.must_beat_rival and not self.evaluation.rival:
+            raise ValueError(
+                "registry.gate.must_beat_rival needs the rival's scores: set evaluation.rival to true, got false"
+            )
+        return self
+
 
 class SentimentConfig(ProjectConfig):
     """One run of the sentiment project."""
@@ -287,6 +314,15 @@ class SentimentConfig(ProjectConfig):
     encoding: WordEncodingConfig = WordEncodingConfig()
     model: SentimentModelConfig = SentimentModelConfig()
     training: SentimentTrainingConfig = SentimentTrainingConfig()
+
+    @model_validator(mode="after")
+    def _gate_counts_in_fractions(self) -> SentimentConfig:
+        gate = self.registry.gate
+        for name in ("minimum_gain", "non_inferiority_margin", "floor"):
+            value = getattr(gate, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"registry.gate.{name} is a share of the test items, from 0 to below 1, got {value:g}")
+        return self
 
 
 class LanguageModelConfig(ProjectConfig):

@@ -110,5 +110,5 @@ def _describe_problem(problem: Any, names: Sequence[str]) -> str:
         )
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return f"{name}: {message}"  # a rule between settings names those it is about
+        return f"{name}: {message}" if name else message  # a rule between settings names those it is about
     return f"{name}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if name else message

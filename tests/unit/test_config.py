@@ -204,3 +204,23 @@ def test_every_setting_has_a_description() -> None:
 def test_the_registered_name_is_the_projects_unless_it_is_set() -> None:
     assert registered_name(load_config("language_model")) == "unroll-language-model"
     assert registered_name(load_config("sentiment", "sample", ["registry.name=mine"])) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["registry.gate.minimum_gain=0.01", "registry.gate.non_inferiority_margin=0.02"], "set one of them"),
+        (["registry.gate.must_beat_rival=true", "evaluation.rival=false"], "set evaluation.rival to true"),
+        (["registry.gate.floor=85"], "a share of the test items, from 0 to below 1, got 85"),
+        (["registry.gate.non_inferiority_margin=2"], "a share of the test items"),
+        (["registry.gate.non_inferiority_margin=0"], "greater than 0, got 0"),
+    ],
+)
+def test_a_gate_that_contradicts_itself_is_refused_in_words(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config("sentiment", "sample", overrides)
+
+
+def test_bits_are_no_fraction() -> None:
+    config = load_config("language_model", "sample", ["registry.gate.floor=2.5", "registry.gate.minimum_gain=0.02"])
+    assert config.registry.gate.bar == 0.02

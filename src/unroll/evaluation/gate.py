@@ -1,7 +1,9 @@
 """The gate: whether a new version becomes champion. Pure functions of folders; the registry is the caller's.
 
-*promoted*: no champion yet and the floor is met, or shown to be better than the champion on the same test items.
-*held*: not shown to be better. *rejected*: shown to be worse, or below the floor.
+A version must meet the floor, be better than its rival where that is asked for, and, where there is a champion, be
+shown to pass the comparison with it. *promoted*: all of this. *rejected*: one is shown to fail. *held*: there is not
+enough evidence for one. Each test has level alpha, and all must be passed, so a version that should not be promoted
+through any one of them is so no more often than that (an intersection-union test: Berger 1982).
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unroll.config import AnyConfig, GateConfig, LanguageModelConfig, SentimentConfig
+from unroll.config import AnyConfig, LanguageModelConfig, SentimentConfig
 from unroll.data.corpora import ReviewCorpus, TextCorpus
 from unroll.data.splits import split_reviews
-from unroll.errors import RegistryError
+from unroll.errors import RegistryError, StoreError
 from unroll.evaluation.comparison import Comparison, compare_classifiers, compare_language_models
 from unroll.evaluation.report import EvaluationReport
 from unroll.evaluation.running_text import read_test_text, score_test_text
@@ -27,6 +29,8 @@ from unroll.prediction import SentimentPredictor
 from unroll.training.device import resolve_device
 
 Outcome = Literal["promoted", "held", "rejected"]
+WEIGHT: dict[Outcome, int] = {"rejected": 0, "held": 1, "promoted": 2}
+"""Of several findings the one of least weight decides."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +42,29 @@ class Decision:
     evidence: dict[str, Any] | None = None
 
 
-def judge_first(report: EvaluationReport, gate: GateConfig) -> Decision:
-    """Decide on a version where there is no champion."""
-    if gate.floor is None:
-        return Decision("promoted", "first version: there was no champion to compare with")
-    higher_is_better = report.project == "sentiment"
-    name = "test/accuracy" if higher_is_better else "test/bits_per_char"
-    value = report.metrics[name].value
-    fits = value >= gate.floor if higher_is_better else value <= gate.floor
-    words = f"{name} {value:.4f} against the floor {gate.floor:g}"
-    return Decision("promoted" if fits else "rejected", f"first version: {words}")
+@dataclass(frozen=True)
+class _Finding:
+    """What one of the gate's questions came to."""
+
+    question: str
+    outcome: Outcome
+    sentence: str
+    evidence: dict[str, Any]
 
 
-def judge_against(comparison: Comparison) -> Decision:
-    """Decide on a version that was compared with the champion."""
-    if comparison.better:
-        outcome: Outcome = "promoted"
-    else:
-        outcome = "rejected" if comparison.high < 0 else "held"
-    return Decision(outcome, comparison.sentence, comparison.to_dict())
+def judge_first(config: AnyConfig, evaluation_folder: Path) -> Decision:
+    """Decide on a version where there is no champion.
+
+    Raises RegistryError where the rival is to be beaten and was not scored.
+    """
+    decision = _decide(_judge_alone(config, evaluation_folder))
+    reason = f"first version: there was no champion to compare with. {decision.reason}".strip()
+    return Decision(decision.outcome, reason, decision.evidence)
+
+
+def judge_against(config: AnyConfig, evaluation_folder: Path, comparison: Comparison) -> Decision:
+    """Decide on a version that was compared with the champion. Raises as `judge_first` does."""
+    return _decide([_finding(comparison), *_judge_alone(config, evaluation_folder)])
 
 
 def compare_with_champion(
@@ -67,16 +75,86 @@ def compare_with_champion(
     Raises RegistryError where the champion tells other classes apart or the items differ, CheckpointError where it
     cannot be loaded.
     """
-    predictions = pd.read_parquet(evaluation_folder / "predictions.parquet")
+    predictions = _read_predictions(evaluation_folder)
     report = EvaluationReport.load(evaluation_folder)
     gate = config.registry.gate
+    options = (gate.alpha, gate.bar, config.seed)
     if isinstance(config, SentimentConfig):
         champion_correct = _champion_correct(config, corpus_folder, champion_folder, report)
-        challenger_correct = (predictions["prediction"] == predictions["label"]).to_numpy()
-        return compare_classifiers(champion_correct, challenger_correct, gate.alpha, gate.minimum_gain, config.seed)
+        return compare_classifiers(champion_correct, _own_correct(predictions), *options)
     champion_nats = _champion_nats(config, corpus_folder, champion_folder, report)
-    challenger_nats = predictions["nats"].to_numpy()
-    return compare_language_models(champion_nats, challenger_nats, gate.alpha, gate.minimum_gain, config.seed)
+    return compare_language_models(champion_nats, predictions["nats"].to_numpy(), *options)
+
+
+def compare_with_rival(config: AnyConfig, evaluation_folder: Path) -> Comparison:
+    """Test whether the challenger is better than the rival that was scored on the same items.
+
+    Raises RegistryError where none was.
+    """
+    predictions = _read_predictions(evaluation_folder)
+    report = EvaluationReport.load(evaluation_folder)
+    options = (config.registry.gate.alpha, 0.0, config.seed)
+    if report.rival is None:
+        raise RegistryError(
+            f"{evaluation_folder} holds no scores of a rival, and registry.gate.must_beat_rival asks for them; set "
+            "evaluation.rival to true and run again."
+        )
+    if isinstance(config, SentimentConfig):
+        columns = [f"rival_probability_{name}" for name in report.details["class_names"]]
+        rival_correct = predictions[columns].to_numpy().argmax(axis=1) == predictions["label"].to_numpy()
+        return compare_classifiers(rival_correct, _own_correct(predictions), *options, opponent="rival")
+    rival_nats, own_nats = predictions["rival_nats"].to_numpy(), predictions["nats"].to_numpy()
+    return compare_language_models(rival_nats, own_nats, *options, opponent="rival")
+
+
+def _decide(findings: list[_Finding]) -> Decision:
+    # what decides comes first; sorting keeps the order of what weighs the same
+    by_weight = sorted(findings, key=lambda finding: WEIGHT[finding.outcome])
+    return Decision(
+        by_weight[0].outcome if by_weight else "promoted",
+        " ".join(finding.sentence for finding in by_weight),
+        {finding.question: finding.evidence for finding in findings} or None,
+    )
+
+
+def _judge_alone(config: AnyConfig, evaluation_folder: Path) -> list[_Finding]:
+    """What a version must show whether or not there is a champion."""
+    gate = config.registry.gate
+    findings = []
+    if gate.floor is not None:
+        findings.append(_judge_floor(EvaluationReport.load(evaluation_folder), gate.floor))
+    if gate.must_beat_rival:
+        findings.append(_finding(compare_with_rival(config, evaluation_folder)))
+    return findings
+
+
+def _judge_floor(report: EvaluationReport, floor: float) -> _Finding:
+    higher_is_better = report.project == "sentiment"
+    name = "test/accuracy" if higher_is_better else "test/bits_per_char"
+    value = report.metrics[name].value
+    fits = value >= floor if higher_is_better else value <= floor
+    words = f"{name} {value:.4f} {'meets' if fits else 'does not meet'} the floor {floor:g}."
+    return _Finding(
+        "floor", "promoted" if fits else "rejected", words, {"metric": name, "value": value, "floor": floor}
+    )
+
+
+def _finding(comparison: Comparison) -> _Finding:
+    outcome: Outcome = "promoted" if comparison.passed else "rejected" if comparison.failed else "held"
+    return _Finding(comparison.opponent, outcome, comparison.sentence, comparison.to_dict())
+
+
+def _read_predictions(evaluation_folder: Path) -> pd.DataFrame:
+    path = evaluation_folder / "predictions.parquet"
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); run again with --from evaluate.") from error
+
+
+def _own_correct(predictions: pd.DataFrame) -> NDArray[np.bool_]:
+    correct: NDArray[np.bool_] = (predictions["prediction"] == predictions["label"]).to_numpy()
+    return correct
 
 
 def _champion_correct(

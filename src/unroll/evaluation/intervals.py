@@ -8,7 +8,7 @@ value is drawn equally often.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,19 +94,47 @@ def bootstrap_block_means(values: ArrayLike, bootstrap_samples: int, seed: int |
     values: (N,) or (N, M); the M columns share their blocks, so their resamples are paired. Returns (S,) or (S, M).
     """
     series = np.asarray(values, dtype=np.float64)
-    num_values, length = len(series), choose_block_length(len(series))
-    num_blocks = round(num_values / length)
+    drawn = _drawn_blocks(series, choose_block_length(len(series)), bootstrap_samples, seed)
+    return np.concatenate([blocks.mean(axis=1) for blocks in drawn])
+
+
+def bootstrap_block_t(
+    values: ArrayLike, block_length: int, bootstrap_samples: int, seed: int | list[int]
+) -> tuple[float, FloatArray]:
+    """Standard error of the mean of a dependent series (N,), and how its resampled means spread in their own.
+
+    Returns the standard error and (S,): (resampled mean - mean) / standard error of that resample. A resample whose
+    blocks are all alike has none; it counts as infinitely far, or as 0 where its mean is the mean.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    num_blocks = round(len(series) / block_length)
+    # overlapping blocks about the mean of the same series spread too little, by (n - 1) / n
+    standard_error = float(_block_means(series, block_length).std() / np.sqrt(num_blocks - 1))
+    mean, ratios = series.mean(), []
+    for blocks in _drawn_blocks(series, block_length, bootstrap_samples, seed):
+        deviations = blocks.mean(axis=1) - mean
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios.append(deviations / (blocks.std(axis=1, ddof=1) / np.sqrt(num_blocks)))
+    return standard_error, np.nan_to_num(np.concatenate(ratios), nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+def _block_means(series: FloatArray, length: int) -> FloatArray:
+    """Means of the blocks that start at each value of a series whose ends are joined; (N,) or (N, M)."""
     circle = np.concatenate([series, series[: length - 1]])
     running = np.concatenate([np.zeros((1, *series.shape[1:])), np.cumsum(circle, axis=0)])
-    block_sums = running[length:] - running[:-length]
+    return np.asarray((running[length:] - running[:-length]) / length)
 
+
+def _drawn_blocks(
+    series: FloatArray, length: int, bootstrap_samples: int, seed: int | list[int]
+) -> Iterator[FloatArray]:
+    """(s, B) or (s, B, M), a part of the resamples at a time: the means of the blocks that make up each."""
+    block_means, num_blocks = _block_means(series, length), round(len(series) / length)
     generator = np.random.default_rng(seed)
     rows = max(1, DRAWS_AT_ONCE // num_blocks)
-    means = []
     for first in range(0, bootstrap_samples, rows):
         shape = (min(rows, bootstrap_samples - first), num_blocks)
-        means.append(block_sums[generator.integers(0, num_values, shape)].sum(axis=1) / (num_blocks * length))
-    return np.concatenate(means)
+        yield block_means[generator.integers(0, len(series), shape)]
 
 
 def require_finite(name: str, values: ArrayLike, ndim: int = 1) -> FloatArray:
