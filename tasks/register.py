@@ -129,14 +129,15 @@ def _decide(
     config: AnyConfig, registry: ModelRegistry, champion: Version | None, version: Version, candidate: Candidate
 ) -> Decision:
     if champion is None:
-        return judge_first(candidate.report, config.registry.gate)
+        return judge_first(config, candidate.evaluation.artifact.folder)
     if champion.tags.get(WEIGHTS_TAG) == version.tags.get(WEIGHTS_TAG):
         return Decision("held", f"its weights are those of the champion, version {champion.number}")
     logger.info("scoring the champion, version %s, on the same test items", champion.number)
     corpus_folder, evaluation_folder = candidate.corpus.artifact.folder, candidate.evaluation.artifact.folder
     try:
         with registry.model_folder(champion) as champion_folder:
-            decision = judge_against(compare_with_champion(config, corpus_folder, champion_folder, evaluation_folder))
+            comparison = compare_with_champion(config, corpus_folder, champion_folder, evaluation_folder)
+            decision = judge_against(config, evaluation_folder, comparison)
             vocabulary = load_encoder(champion_folder).vocabulary.digest
     except CheckpointError as error:
         raise RegistryError(
