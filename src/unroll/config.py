@@ -263,6 +263,9 @@ class GateConfig(Section):
     floor: float | None = None
     """Worst accuracy (or most bits per character) of any version that becomes champion, the first or a later one."""
 
+    max_behaviour_failures: float | None = Field(None, ge=0, le=1)
+    """Share of its cases that a version may fail in any one behaviour test; null reports them only."""
+
     @property
     def bar(self) -> float:
         """What the difference from the champion is to exceed: the least gain, or minus the margin."""

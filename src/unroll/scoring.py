@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -113,6 +114,25 @@ def score_text(
         nats[begin:stop] = losses[row, begin - start - 1 : stop - start - 1]
     nats += np.where(text == Vocabulary.UNK_ID, UNKNOWN_CHARACTER_NATS, 0.0)
     return nats[len(text) - len(token_ids) :]
+
+
+@torch.inference_mode()
+def score_continuations(
+    model: CharLanguageModel,
+    continuations: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]],
+    device: torch.device,
+    batch_size: int = 128,
+) -> NDArray[np.float64]:
+    """Nats of what comes after, given what came before: (N,), one sum for each pair of ids, neither of them empty."""
+    model.eval()
+    nats = []
+    for start in range(0, len(continuations), batch_size):
+        part = continuations[start : start + batch_size]
+        texts = pad_batch([np.concatenate([past, future]).astype(np.int64) for past, future in part])
+        losses = _stream_losses(model, texts.token_ids.to(device), device, "float32")
+        for row, (past, future) in zip(losses, part, strict=True):
+            nats.append(row[len(past) - 1 : len(past) + len(future) - 1].sum())
+    return np.array(nats)
 
 
 def _stream_losses(

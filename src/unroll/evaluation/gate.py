@@ -1,9 +1,9 @@
 """The gate: whether a new version becomes champion. Pure functions of folders; the registry is the caller's.
 
-A version must meet the floor, be better than its rival where that is asked for, and, where there is a champion, be
-shown to pass the comparison with it. *promoted*: all of this. *rejected*: one is shown to fail. *held*: there is not
-enough evidence for one. Each test has level alpha, and all must be passed, so a version that should not be promoted
-through any one of them is so no more often than that (an intersection-union test: Berger 1982).
+A version must meet the floor, be better than its rival and behave well where that is asked for, and, where there is a
+champion, be shown to pass the comparison with it. *promoted*: all of this. *rejected*: one is shown to fail. *held*:
+there is not enough evidence for one. Each test has level alpha, and all must be passed, so a version that should not be
+promoted through any one of them is so no more often than that (an intersection-union test: Berger 1982).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from unroll.config import AnyConfig, LanguageModelConfig, SentimentConfig
 from unroll.data.corpora import ReviewCorpus, TextCorpus
 from unroll.data.splits import split_reviews
 from unroll.errors import RegistryError, StoreError
+from unroll.evaluation.behaviour import BehaviourResult, load_behaviour
 from unroll.evaluation.comparison import Comparison, compare_classifiers, compare_language_models
 from unroll.evaluation.report import EvaluationReport
 from unroll.evaluation.running_text import read_test_text, score_test_text
@@ -125,6 +126,8 @@ def _judge_alone(config: AnyConfig, evaluation_folder: Path) -> list[_Finding]:
         findings.append(_judge_floor(EvaluationReport.load(evaluation_folder), gate.floor))
     if gate.must_beat_rival:
         findings.append(_finding(compare_with_rival(config, evaluation_folder)))
+    if gate.max_behaviour_failures is not None:
+        findings.append(_judge_behaviour(load_behaviour(evaluation_folder), gate.max_behaviour_failures))
     return findings
 
 
@@ -137,6 +140,30 @@ def _judge_floor(report: EvaluationReport, floor: float) -> _Finding:
     return _Finding(
         "floor", "promoted" if fits else "rejected", words, {"metric": name, "value": value, "floor": floor}
     )
+
+
+def _judge_behaviour(results: list[BehaviourResult], most_failures: float) -> _Finding:
+    """Rejected where a share of failures is shown to be too high, held where it is measured to be, or none was."""
+    evidence = {
+        "max_behaviour_failures": most_failures,
+        "failures": {one.name: one.failure_rate.value for one in results},
+    }
+    if not results:
+        words = (
+            "No behaviour test fits the classes of this corpus, and registry.gate.max_behaviour_failures asks for them."
+        )
+        return _Finding("behaviour", "held", words, evidence)
+    over = [one for one in results if one.failure_rate.value > most_failures]
+    if not over:
+        words = f"No behaviour test fails in more than {most_failures:.1%} of its cases."
+        return _Finding("behaviour", "promoted", words, evidence)
+    worst = ", ".join(
+        f"{one.name} in {one.failure_rate.value:.1%} ({one.failure_rate.low:.1%} to {one.failure_rate.high:.1%})"
+        for one in sorted(over, key=lambda one: -one.failure_rate.value)
+    )
+    shown = any(one.failure_rate.low > most_failures for one in over)
+    words = f"Behaviour tests that fail in more than {most_failures:.1%} of their cases: {worst}."
+    return _Finding("behaviour", "rejected" if shown else "held", words, evidence)
 
 
 def _finding(comparison: Comparison) -> _Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from unroll.data.encoded import EncodedCorpus
 from unroll.data.splits import cut_text
 from unroll.evaluation import plots
 from unroll.evaluation.baselines import ngram_rival
+from unroll.evaluation.behaviour import save_behaviour
+from unroll.evaluation.behaviour_text import Score, test_text
 from unroll.evaluation.language_modeling import evaluate_language_model, loss_per_position
 from unroll.evaluation.report import EvaluationReport, Rival, named
 from unroll.generation import SamplingSettings, TextGenerator
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.saved import SavedModel, load_model
-from unroll.scoring import WARM_UP, score_text
+from unroll.scoring import WARM_UP, score_continuations, score_text
 from unroll.training.device import resolve_device
 from unroll.training.metrics import History
 
@@ -54,7 +57,9 @@ class TestText:
 def evaluate_text(
     config: LanguageModelConfig, corpus_folder: Path, encoded_folder: Path, model_folder: Path, folder: Path
 ) -> None:
-    """Score a model folder on the test part; write evaluation.json, predictions.parquet and plots/ into ``folder``.
+    """Score a model folder on the test part; write its findings into ``folder``.
+
+    These are evaluation.json, behaviour.json, predictions.parquet and plots/.
 
     Raises StoreError or CheckpointError where an artifact is not whole.
     """
@@ -90,6 +95,8 @@ def evaluate_text(
         details={"passages": _passages(config, saved)},
     )
     report.save(folder)
+    made = config.data.source == "sample"
+    save_behaviour(test_text(_score_with(saved), test.text, made, config.seed, evaluation.confidence), folder)
     _draw(config, saved, test, report, History(model_folder / "history.jsonl"), folder / "plots")
 
 
@@ -112,6 +119,17 @@ def score_test_text(saved: SavedModel, test: TestText) -> NDArray[np.float64]:
     token_ids = np.asarray(encode(test.text), dtype=np.int64)
     context = np.asarray(encode(test.context) if test.context else [], dtype=np.int64)
     return score_text(saved.model, token_ids, context, saved.device, "float32", len(saved.encoder.vocabulary))
+
+
+def _score_with(saved: SavedModel) -> Score:
+    assert isinstance(saved.model, CharLanguageModel)
+    model, encode, device = saved.model, saved.encoder.encode, saved.device
+
+    def score(pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        encoded = [(np.asarray(encode(past)), np.asarray(encode(future))) for past, future in pairs]
+        return score_continuations(model, encoded, device)
+
+    return score
 
 
 def _passages(config: LanguageModelConfig, saved: SavedModel) -> list[dict[str, Any]]:

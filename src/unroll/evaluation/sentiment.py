@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from unroll.config import SentimentConfig
 from unroll.data.corpora import ReviewCorpus
 from unroll.data.encoded import EncodedCorpus
+from unroll.data.sample_reviews import CLASS_NAMES
 from unroll.data.splits import ReviewSplits, split_reviews
 from unroll.evaluation import plots
 from unroll.evaluation.baselines import tfidf_rival
+from unroll.evaluation.behaviour import BehaviourResult, save_behaviour
+from unroll.evaluation.behaviour_reviews import test_reviews
 from unroll.evaluation.classification import ClassificationReport, evaluate_classification
 from unroll.evaluation.report import EvaluationReport, Rival, named
 from unroll.models.classifier import SentimentClassifier
-from unroll.models.saved import load_model
+from unroll.models.saved import SavedModel, load_model
+from unroll.prediction import SentimentPredictor
 from unroll.scoring import score_reviews
 from unroll.training.device import resolve_device
 from unroll.training.metrics import History
@@ -44,7 +48,9 @@ class TestItems:
 def evaluate_sentiment(
     config: SentimentConfig, corpus_folder: Path, encoded_folder: Path, model_folder: Path, folder: Path
 ) -> None:
-    """Score a model folder on the test split; write evaluation.json, predictions.parquet and plots/ into ``folder``.
+    """Score a model folder on the test split; write its findings into ``folder``.
+
+    These are evaluation.json, behaviour.json, predictions.parquet and plots/.
 
     Raises StoreError or CheckpointError where an artifact is not whole.
     """
@@ -85,6 +91,7 @@ def evaluate_sentiment(
         },
     )
     report.save(folder)
+    save_behaviour(_test_behaviour(config, saved), folder)
     _draw(config, ours, report, probs, split.labels, History(model_folder / "history.jsonl"), folder / "plots")
 
 
@@ -98,6 +105,19 @@ def read_test_items(corpus: ReviewCorpus, splits: ReviewSplits) -> TestItems:
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     return TestItems(texts, labels, digest.hexdigest())
+
+
+def _test_behaviour(config: SentimentConfig, saved: SavedModel) -> list[BehaviourResult]:
+    """Nothing where the classes are others than those that the tests speak of."""
+    if sorted(saved.class_names) != sorted(CLASS_NAMES):
+        logger.info("no behaviour tests: they are of the classes %s", " and ".join(CLASS_NAMES))
+        return []
+    predictor = SentimentPredictor(saved)
+    columns = [saved.class_names.index(name) for name in CLASS_NAMES]
+    made = config.data.source == "sample"
+    return test_reviews(
+        lambda texts: predictor.predict(texts)[:, columns], made, config.seed, config.evaluation.confidence
+    )
 
 
 def _report(

@@ -9,6 +9,7 @@ import pytest
 
 from unroll.config import AnyConfig
 from unroll.errors import RegistryError, StoreError
+from unroll.evaluation.behaviour import count_failures, save_behaviour
 from unroll.evaluation.comparison import Comparison, compare_classifiers, compare_language_models
 from unroll.evaluation.gate import compare_with_rival, judge_against, judge_first
 from unroll.evaluation.intervals import Interval
@@ -165,3 +166,29 @@ def test_no_worse_is_enough_where_a_margin_is_set(tmp_path: Path) -> None:
     assert judge_against(margin, evaluate(tmp_path), as_good).outcome == "promoted"
     worse = compare(0.90, 0.80, margin.registry.gate.bar)
     assert judge_against(margin, tmp_path, worse).outcome == "rejected"
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(0, "promoted"), (10, "promoted"), (13, "held"), (40, "rejected")])
+def test_behaviour_can_block_the_gate_where_that_is_set(failures: int, outcome: str, tmp_path: Path) -> None:
+    evaluate(tmp_path)
+    failed = [number < failures for number in range(100)]
+    good, tested = (
+        count_failures(name, "invariance", "a promise", which, ["case"] * 100, 0.95)
+        for name, which in (("good", [False] * 100), ("tested", failed))
+    )
+    save_behaviour([good, tested], tmp_path)
+    assert judge_first(gate(), tmp_path).outcome == "promoted"
+    decision = judge_first(gate(max_behaviour_failures=0.1), tmp_path)
+    assert decision.outcome == outcome
+    assert ("tested in" in decision.reason) == (outcome != "promoted")
+    assert "good" not in decision.reason
+
+
+def test_behaviour_that_was_not_tested_holds_a_version_where_it_is_asked_for(tmp_path: Path) -> None:
+    save_behaviour([], evaluate(tmp_path))
+    decision = judge_against(gate(max_behaviour_failures=1), tmp_path, compare(0.8, 0.9))
+    assert decision.outcome == "held"
+    assert "No behaviour test fits" in decision.reason
+    (tmp_path / "behaviour.json").unlink()
+    with pytest.raises(StoreError, match="--from evaluate"):
+        judge_first(gate(max_behaviour_failures=1), tmp_path)

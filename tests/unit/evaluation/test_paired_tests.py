@@ -108,10 +108,10 @@ def test_the_characters_asked_for_are_those_of_statsmodels() -> None:
 def test_blocks_of_independent_values_spread_as_their_variance_says() -> None:
     values = np.random.default_rng(0).normal(loc=0.3, size=100_000)
     blocks = BlockTest.of(values, 2_000, seed=1)
-    assert blocks.standard_error == pytest.approx(1 / np.sqrt(100_000), rel=0.3)
+    assert blocks.standard_error == pytest.approx(1 / np.sqrt(100_000), rel=0.5)
     low, high = blocks.interval(0.95)
     assert low < 0.3 < high
-    assert (high - low) == pytest.approx(2 * 2.05 * blocks.standard_error, rel=0.1)
+    assert (high - low) == pytest.approx(2 * 2.2 * blocks.standard_error, rel=0.1)
     assert blocks.p_above(0.25) < 0.01
     assert blocks.p_below(0.35) < 0.01
     assert blocks.p_above(blocks.mean) == pytest.approx(0.5, abs=0.06)
