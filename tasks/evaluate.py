@@ -6,6 +6,7 @@ from tasks.stage import StageContext, StageResult, log_once, run_stage, stage_ta
 from tasks.tracking import TrackedRun
 from unroll import stages
 from unroll.config import AnyConfig
+from unroll.evaluation.behaviour import load_behaviour
 from unroll.evaluation.report import EvaluationReport
 
 
@@ -29,9 +30,11 @@ def _log_evaluation(run: TrackedRun, result: StageResult) -> None:
         metrics |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     if report.rival is not None:
         metrics |= {f"rival/{name}": interval.value for name, interval in report.rival.metrics.items()}
+    metrics |= {f"behaviour/{result.name}": result.failure_rate.value for result in load_behaviour(folder)}
     run.log_final_metrics(metrics)
     run.log_artifact(folder / "plots", "plots")
     run.log_artifact(folder / "evaluation.json", "evaluation")
+    run.log_artifact(folder / "behaviour.json", "evaluation")
     run.log_artifact(folder / "predictions.parquet", "evaluation")
     for passage in report.details.get("passages", []):
         run.log_text(passage["text"], f"evaluation/passage_temperature_{passage['temperature']:g}.txt")

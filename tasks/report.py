@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from tasks.tracking import TrackedRun
 from tasks.train import read_training
 from unroll.config import AnyConfig
 from unroll.data.encoded import EncodedCorpus
+from unroll.evaluation.behaviour import BehaviourResult, behaviour_table, load_behaviour
 from unroll.evaluation.intervals import Interval
 from unroll.evaluation.report import EvaluationReport
 
@@ -45,7 +46,8 @@ def report(
     evaluation = EvaluationReport.load(stages["evaluate"].artifact.folder)
     summary = _summary(config, context, flow_run_id, stages, evaluation)
     run = context.run()
-    markdown = _markdown(summary, evaluation, run)
+    behaviour = load_behaviour(stages["evaluate"].artifact.folder)
+    markdown = _markdown(summary, evaluation, behaviour, run)
     create_markdown_artifact(
         markdown, key=f"run-report-{config.project.replace('_', '-')}", description=f"Run report, {config.project}"
     )
@@ -93,7 +95,9 @@ def _plain(metrics: Mapping[str, Interval], only: Container[str]) -> dict[str, d
     return {name: asdict(interval) for name, interval in metrics.items() if name in only}
 
 
-def _markdown(summary: dict[str, Any], evaluation: EvaluationReport, run: TrackedRun) -> str:
+def _markdown(
+    summary: dict[str, Any], evaluation: EvaluationReport, behaviour: Sequence[BehaviourResult], run: TrackedRun
+) -> str:
     model, training = summary["model"], summary["training"]
     rival = evaluation.rival.metrics if evaluation.rival else {}
     rival_name = evaluation.rival.name if evaluation.rival else "no rival"
@@ -106,6 +110,7 @@ def _markdown(summary: dict[str, Any], evaluation: EvaluationReport, run: Tracke
         "|---|---|---|",
         *(f"| {name} | {_cell(value)} | {_cell(rival.get(name))} |" for name, value in evaluation.metrics.items()),
         "",
+        *([*behaviour_table(behaviour), ""] if behaviour else []),
         f"Trained {training['steps']:,} steps in {training['seconds']:.0f} s on {training['device']} in "
         f"{training['precision']}: {training['tokens_per_second']:,.0f} tokens/s, {training['clipped_fraction']:.1%} "
         "of the steps clipped.",
