@@ -28,25 +28,16 @@ from unroll.evaluation.intervals import FloatArray, bootstrap_block_t
 LEFT_OUT = 1 / 1_000
 """Share of alpha that is spent on discordant rates outside the confidence set."""
 RATES_TRIED = 31
-MOST_SHIFT = 1e4
-"""Standard errors at which any test has power; two blocks alone ask for thousands at a small alpha."""
-NEGLIGIBLE = 1e-10
-"""Probability of the numbers of discordant items that are not summed over."""
-MOST_ITEMS_SUMMED = 100_000
-"""For more items than this, their number comes from the normal approximation, by now as good."""
 NUM_BLOCKS = 12
-"""Of a text. Long blocks keep the level: of 2,181 simulated gates between equal models (dependence over hundreds of 60,000
-characters), 5.0 % passed at alpha = 0.05 with 12 blocks and 6.0 % with 30. They cost power: Student's t with 11 degrees
-of freedom asks for 1.80 standard errors, with 29 for 1.70."""
+"""Of a text. Long blocks keep the level: of 2,181 simulated gates between equal models, whose losses depended on each
+other over hundreds of 60,000 characters, 5.0 % passed at alpha = 0.05 with 12 blocks, 6.0 % with 30. They cost power:
+Student's t with 11 degrees of freedom asks for 1.80 standard errors, with 29 for 1.70."""
 MOST_SHIFT = 1e4
 """Standard errors at which any test has power; two blocks alone ask for thousands at a small alpha."""
 NEGLIGIBLE = 1e-10
 """Probability of the numbers of discordant items that are not summed over."""
 MOST_ITEMS_SUMMED = 100_000
 """For more items than this, their number comes from the normal approximation, by now as good."""
-NUM_BLOCKS = 30
-"""Of a text. Fewer would cost power (Student's t with 29 degrees of freedom asks for 1.70 where a normal asks for
-1.64), more would be shorter: on a novel, what one model saves over another drifts over thousands of characters."""
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
