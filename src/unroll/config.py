@@ -180,8 +180,10 @@ class TrainingConfig(Section):
     """Threshold of `clip: norm`."""
     max_gradient_value: float = Field(0.5, gt=0)
     """Threshold of `clip: value`."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of forward and backward passes; weights stay float32. float16 scales the loss and needs a GPU."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Arithmetic of forward and backward passes; weights stay float32. float16 scales the loss and needs a GPU. `auto`
+    takes bfloat16 where it was measured to be faster: for an LSTM, on a CPU that computes in it; so its bits depend on
+    the processor."""
     device: str = "auto"
     """`auto` takes a GPU where there is one; or any name that torch.device takes."""
     shards: int = Field(1, ge=1, le=64)

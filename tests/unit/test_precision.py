@@ -10,7 +10,7 @@ import torch
 from unroll.config import SentimentModelConfig
 from unroll.errors import PredictionError
 from unroll.models.classifier import SentimentClassifier
-from unroll.precision import scoring_precision
+from unroll.precision import scoring_precision, training_precision
 
 CPU = torch.device("cpu")
 
@@ -43,3 +43,11 @@ def test_a_precision_that_is_named_is_kept_and_another_name_refused() -> None:
     assert scoring_precision("bfloat16", classifier("gru"), CPU) == "bfloat16"
     with pytest.raises(PredictionError, match="precision is 'int4'; expected float32, bfloat16, auto"):
         scoring_precision("int4", classifier("lstm"), CPU)
+
+
+def test_training_follows_the_same_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert training_precision("auto", classifier("lstm"), CPU) == "bfloat16"
+    assert training_precision("auto", classifier("gru"), CPU) == "float32"
+    assert training_precision("auto", classifier("lstm"), torch.device("cuda")) == "float32"
+    assert training_precision("float16", classifier("lstm"), CPU) == "float16"

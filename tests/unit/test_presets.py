@@ -152,3 +152,17 @@ def test_passages_are_drawn_at_the_chapters_scale_factors() -> None:
     assert evaluation.sample_temperatures == tuple(1 / factor for factor in scale_factors)
     assert evaluation.sample_prompt == "The island"
     assert evaluation.sample_length == 500
+
+
+# the chapter's project one, trained the fast way
+
+
+def test_book_fast_differs_from_book_in_how_it_is_trained_alone() -> None:
+    book, fast = (flatten(sentiment(preset).model_dump(mode="json")) for preset in ("book", "book_fast"))
+    different = {name: value for name, value in fast.items() if value != book[name]}
+    assert different == {
+        "training.bucket_batches": 100,
+        "training.precision": "bfloat16",
+        "training.shards": 2,
+        "training.clip": "norm",
+    }

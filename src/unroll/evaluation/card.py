@@ -102,15 +102,16 @@ def _details(facts: CardFacts) -> Iterator[str]:
 
 def _decision(decision: Decision) -> Iterator[str]:
     yield f"**{decision.outcome}**: {decision.reason}"
-    plain = {
-        key: value for key, value in (decision.evidence or {}).items() if isinstance(value, bool | int | float | str)
-    }
-    plain.pop("sentence", None)
-    if plain:
-        yield ""
-        yield from _table(
-            ("evidence", "value"), [(key.replace("_", " "), _plain(value)) for key, value in plain.items()]
-        )
+    # a table for each question that the gate asked
+    for question, evidence in (decision.evidence or {}).items():
+        plain = {
+            name.replace("_", " "): _plain(value)
+            for name, value in evidence.items()
+            if isinstance(value, bool | int | float | str) and name != "sentence"
+        }
+        if plain:
+            yield ""
+            yield from _table((f"evidence: {question}", "value"), list(plain.items()))
 
 
 def _uses(config: AnyConfig) -> Iterator[str]:

@@ -70,7 +70,7 @@ def _announce(config: AnyConfig, problem: Problem, trainer: Trainer) -> None:
         f"{parameters:,}",
         where,
         threads,
-        config.training.precision,
+        trainer.precision,
         f"{problem.steps_per_epoch:,}",
         config.training.epochs,
     )
@@ -106,7 +106,7 @@ def _summary(trainer: Trainer, progress: Progress) -> dict[str, Any]:
         "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else 0.0,
         "device": torch.cuda.get_device_name(trainer.device) if on_gpu else f"cpu ({os.cpu_count()} cores)",
         "threads": torch.get_num_threads(),
-        "precision": trainer.config.precision,
+        "precision": trainer.precision,
         "gradient_norm_p50": median(norms) if norms else None,
         "clipped_fraction": progress.clipped_steps / progress.step if progress.step else 0.0,
         "skipped_steps": progress.skipped_steps,

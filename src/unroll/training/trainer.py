@@ -19,6 +19,7 @@ from torch import Tensor
 from unroll.config import TrainingConfig
 from unroll.errors import DivergedError, InterruptedTraining
 from unroll.models.recurrent import move_state
+from unroll.precision import training_precision
 from unroll.training.backward import Backward, ShardedBackward, WholeBackward, one_core
 from unroll.training.budget import Budget
 from unroll.training.checkpoint import CheckpointFolder, load_checkpoint, read_progress
@@ -52,10 +53,11 @@ class Trainer:
         self.config = config
         self.device = resolve_device(config.device)
         check_precision(config.precision, self.device)
+        self.precision = training_precision(config.precision, problem.model, self.device)
         self.model = problem.model.to(self.device)
         self._parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(self.model, config)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
         self.backward = self._make_backward()
         self.budget = Budget(config, problem.steps_per_epoch)
         self.progress = Progress()
@@ -177,8 +179,8 @@ class Trainer:
     def _make_backward(self) -> Backward:
         if self.config.shards > 1 and self.device.type == "cpu":
             # the seed that the run began with: the weights were drawn from it
-            return ShardedBackward(self.problem, self.config.precision, self.config.shards, torch.initial_seed())
-        return WholeBackward(self.problem, self.scaler, self.device, self.config.precision)
+            return ShardedBackward(self.problem, self.precision, self.config.shards, torch.initial_seed())
+        return WholeBackward(self.problem, self.scaler, self.device, self.precision)
 
     def _set_learning_rate(self) -> float:
         done = self.budget.share_done(self.progress)
@@ -234,7 +236,7 @@ class Trainer:
         if self.progress.evaluated_step == self.progress.step:
             return
         settle(self.optimizers)
-        metrics = self.problem.validate(self.device, self.config.precision)
+        metrics = self.problem.validate(self.device, self.precision)
         value = metrics[self.problem.score.name]
         self.progress.last_value = value
         improved = self.problem.score.improves(value, self.progress.best_value)

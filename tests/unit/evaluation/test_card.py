@@ -41,7 +41,9 @@ FACTS = CardFacts(
         Slice("class", "positive", 300, Interval(0.7, 0.65, 0.75)),
         Slice("unknown words", "over 5% of them", 3, Interval(0.0, 0.0, 0.6)),
     ),
-    decision=Decision("held", "not shown to be better", {"p_value": 0.30001, "better": False, "sentence": "no"}),
+    decision=Decision(
+        "held", "not shown to be better", {"champion": {"p_value": 0.30001, "passed": False, "sentence": "no"}}
+    ),
     code={"version.torch": "2.13"},
 )
 
@@ -55,7 +57,7 @@ def test_a_card_has_every_part_and_every_figure_with_its_interval() -> None:
     assert "| accuracy | 0.8000 (0.7800 to 0.8200) | 0.8500 (0.8300 to 0.8700) |" in card
     assert "rival: a bag \\| of words" in card
     assert "| p value | 0.3 |" in card
-    assert "| better | no |" in card
+    assert "| passed | no |" in card
     assert "13,474 parameters. **held**" in card
     assert "wall time | 1.50 minutes" in card
 
