@@ -211,6 +211,28 @@ def ui(
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Version number, alias, or name/version of a project; the champion by default. Repeatable.",
+            metavar="PROJECT=VERSION",
+        ),
+    ] = None,
+    token_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the bearer token to ask for.", metavar="NAME")
+    ] = None,
+    poll: Annotated[float, typer.Option(min=0.1, help="Seconds from one look at the registry to the next.")] = 5.0,
+) -> None:
+    """REST and a page for the champions, until Ctrl-C; new champions take over while requests go on."""
+    from flows.commands.serve import serve as serve_models
+
+    serve_models(host, port, model or [], token_env, poll)
+
+
+@app.command()
 def doctor() -> None:
     """What this machine has and what is misconfigured."""
     from flows.commands.doctor import examine

@@ -140,6 +140,10 @@ class TextGenerator:
                 texts[row].append(tokens[token_id])
         return ["".join(text) for text in texts]
 
+    def read(self, prompts: Sequence[str]) -> tuple[torch.Tensor, State]:
+        """Logits (B, V) of what follows each prompt, and the state after it, for callers that step by themselves."""
+        return self._read(prompts)
+
     def _make(
         self, prompts: Sequence[torch.Tensor], settings: SamplingSettings, samples: Sequence[int]
     ) -> Iterator[tuple[list[int], NDArray[np.int64]]]:

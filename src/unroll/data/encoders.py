@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from unroll.data import word_tokenizer
-from unroll.data.text import code_points, replace_surrogates, tokenize_book
+from unroll.data.text import code_points, find_book_tokens, replace_surrogates, tokenize_book
 from unroll.data.token_files import FlatChunk, Ids
 from unroll.data.vocabulary import Vocabulary, read_json
 from unroll.errors import CheckpointError, DataError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE_NAME = "encoder.json"
+
+Span = tuple[int, int]
+"""Where a token stands in its text: first code point, and the one after its last."""
 
 
 class TextEncoder(ABC):
@@ -56,6 +59,10 @@ class TextEncoder(ABC):
         arrays = self.encode_batch(texts)
         return np.concatenate([np.empty(0, np.int32), *arrays]), np.array([len(ids) for ids in arrays], np.int64)
 
+    def spans(self, text: str) -> list[Span]:
+        """Where each id of `encode` comes from, in the same order; a text with no token gives the whole text."""
+        return truncate_spans(self._find(text), self.max_length) or [(0, len(text))]
+
     def decode(self, ids: Iterable[int]) -> str:
         """Tokens joined by spaces, `<pad>` left out."""
         return " ".join(self.vocabulary.tokens[token_id] for token_id in ids if token_id != Vocabulary.PAD_ID)
@@ -79,6 +86,10 @@ class TextEncoder(ABC):
     def _look_up(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of each text, neither cut nor filled up."""
 
+    @abstractmethod
+    def _find(self, text: str) -> list[Span]:
+        """Where each id that `_look_up` gives comes from."""
+
 
 class BookEncoder(TextEncoder):
     """The chapter's tokens, see `tokenize_book`."""
@@ -87,6 +98,9 @@ class BookEncoder(TextEncoder):
 
     def _look_up(self, texts: Sequence[str]) -> list[Ids]:
         return [np.array(self.vocabulary.ids(tokenize_book(text)), np.int32) for text in texts]
+
+    def _find(self, text: str) -> list[Span]:
+        return find_book_tokens(text)
 
 
 class CharEncoder(TextEncoder):
@@ -101,6 +115,9 @@ class CharEncoder(TextEncoder):
 
     def _look_up(self, texts: Sequence[str]) -> list[Ids]:
         return [self._ids_by_code.take(code_points(text), mode="clip") for text in texts]
+
+    def _find(self, text: str) -> list[Span]:
+        return [(position, position + 1) for position in range(len(text))]
 
     @cached_property
     def _ids_by_code(self) -> Ids:
@@ -124,6 +141,10 @@ class WordEncoder(TextEncoder):
         clean = [replace_surrogates(text) for text in texts]
         encodings = self._backend.encode_batch_fast(clean, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def _find(self, text: str) -> list[Span]:
+        encoding = self._backend.encode(replace_surrogates(text), add_special_tokens=False)
+        return [(int(start), int(stop)) for start, stop in encoding.offsets]
 
     def _save_more(self, folder: Path) -> dict[str, str]:
         return {"tokenizer_sha256": word_tokenizer.save_tokenizer(self._backend, folder)}
@@ -200,6 +221,14 @@ def truncate(ids: Ids, max_length: int | None) -> Ids:
         return ids
     tail = max_length // 2
     return np.concatenate([ids[: max_length - tail], ids[len(ids) - tail :]])
+
+
+def truncate_spans(items: list[Span], max_length: int | None) -> list[Span]:
+    """As `truncate`, for what stands beside the ids."""
+    if max_length is None or len(items) <= max_length:
+        return items
+    tail = max_length // 2
+    return items[: max_length - tail] + items[len(items) - tail :]
 
 
 def count_book_tokens(texts: Iterable[str]) -> Counter[str]:

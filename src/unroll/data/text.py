@@ -39,6 +39,28 @@ def is_word(character: str) -> bool:
     return _WORD.fullmatch(character) is not None
 
 
+def find_book_tokens(text: str) -> list[tuple[int, int]]:
+    """Where each of `tokenize_book`'s tokens stands in the text: first code point, and the one after its last.
+
+    A token that grew together from both sides of a tag covers the tag too.
+    """
+    tags = [range(*tag.span()) for tag in _TAG.finditer(text, 0, text.rfind(">") + 1)]
+    in_tags = {position for tag in tags for position in tag}
+    # lower-casing makes two characters of \u0130: both come from the same place
+    origin = [position for position, char in enumerate(text) if position not in in_tags for _ in char.lower()]
+    plain = plain_text(text)
+
+    def span(match: re.Match[str]) -> tuple[int, int]:
+        return origin[match.start()], origin[match.end() - 1] + 1
+
+    words = list(_WORD.finditer(plain))
+    emoticons = list(_EMOTICON.finditer(plain))
+    spans = [span(word) for word in words]
+    if words and emoticons and words[-1].end() == len(plain):
+        emoticons.pop(0)  # it sticks to the last word, whose place stands for both
+    return spans + [span(emoticon) for emoticon in emoticons]
+
+
 def code_points(text: str) -> NDArray[np.uint32]:
     """The text's Unicode code points, (length,), lone surrogates among them."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

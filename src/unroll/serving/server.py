@@ -1,0 +1,79 @@
+"""Running the application on a port until SIGTERM or Ctrl-C; what is under way then is finished first."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from unroll.errors import UnrollError
+
+SECONDS_TO_FINISH = 30
+"""What is still under way so long after SIGTERM is broken off. A second Ctrl-C does not wait for it."""
+BACKLOG = 2048
+
+
+def run_server(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Port 0 takes a free one; announce: is told the address once it answers.
+
+    Raises UnrollError where the address is not to be had.
+    """
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    # each prompt with a character that the model never saw would be a line; the answer says so already
+    logging.getLogger("unroll.generation").setLevel(logging.ERROR)
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=SECONDS_TO_FINISH,
+    )
+    # uvicorn ends by raising its signal again, for whoever handled it before; this command is then done
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _AnnouncedServer(config, lambda: announce(_url(listener))).run([listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _AnnouncedServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say the address as soon as it answers."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnrollError(
+            f"{host} port {port} is not to be had ({reason}); name another with --host and --port, 0 for a free one."
+        ) from error
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
