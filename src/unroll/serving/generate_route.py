@@ -68,7 +68,7 @@ def generate_router(slot: ModelSlot[TextEngine], metrics: ServingMetrics) -> API
         summary="Go on from a prompt",
         response_model=schemas.GenerateAnswer,
         responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string", "description": EVENTS}}}},
+            200: {"content": {"text/event-stream": {"schema": {"description": EVENTS}}}},
             **responses(400, 401, 408, 413, 415, 422, 503),
         },
     )

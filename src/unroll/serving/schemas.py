@@ -11,6 +11,8 @@ from unroll.serving.source import ServedVersion
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 DEFAULTS = SamplingSettings()
+LARGEST_SEED = 2**53 - 1
+"""The largest whole number that every JSON reader keeps."""
 MAX_TEXTS = 256
 MAX_TEXT_LENGTH = 20_000
 MAX_PROMPT_LENGTH = 2_000
@@ -45,7 +47,7 @@ class SentimentRequest(_Request):
     texts: list[Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]] = Field(
         max_length=MAX_TEXTS, description="May be empty texts; an empty list gets an empty answer."
     )
-    explain: bool = Field(False, description="Also measure what each token does to the answer. Takes one text.")
+    explain: bool = Field(False, description="Also measure what each token does to the answer, of one text at a time.")
 
 
 class Token(_Answer):
@@ -92,7 +94,7 @@ class GenerateRequest(_Request):
     top_k: int = Field(DEFAULTS.top_k, ge=0, le=0x110000, description="Keep the k likeliest; 0 keeps all.")
     top_p: Number = Field(DEFAULTS.top_p, gt=0, le=1, description="Keep the likeliest up to this probability.")
     min_p: Number = Field(DEFAULTS.min_p, ge=0, le=1, description="Drop those below this share of the likeliest.")
-    seed: int = Field(DEFAULTS.seed, ge=0, lt=2**63, description="Same seed, same text.")
+    seed: int = Field(DEFAULTS.seed, ge=0, le=LARGEST_SEED, description="Same seed, same text.")
     stop: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         default_factory=list, max_length=8, description="End after the first of these strings, which stays."
     )

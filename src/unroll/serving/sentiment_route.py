@@ -16,7 +16,7 @@ from unroll.serving.batching import PredictionQueue, Probs
 from unroll.serving.dropping import wait_while_connected
 from unroll.serving.metrics import ServingMetrics
 from unroll.serving.overload import Overloaded
-from unroll.serving.problems import Problem, as_json, responses
+from unroll.serving.problems import as_json, responses
 from unroll.serving.slot import ModelSlot
 
 
@@ -59,12 +59,10 @@ def sentiment_router(
     )
     async def sentiment(body: schemas.SentimentRequest, request: Request) -> Response:
         """Class probabilities of each text, by the champion that was there when the request came."""
-        if body.explain and len(body.texts) != 1:
-            raise Problem(422, f"explain takes one text, found {len(body.texts)}; send each by itself.")
         served = slot.get()
-        not_explained = None
+        not_explained = "One text at a time is explained; send each by itself." if body.explain else None
         predictions = []
-        if body.explain:
+        if body.explain and len(body.texts) == 1:
             try:
                 explanation = await wait_while_connected(request, explainer.submit(served.model, body.texts[0]))
                 predictions = [_explained(body.texts[0], explanation)]

@@ -248,3 +248,37 @@ def test_an_encoder_refuses_the_vocabulary_of_another(tmp_path: Path) -> None:
     encoder_of("char").vocabulary.save(tmp_path)
     with pytest.raises(CheckpointError, match="another encoder"):
         load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
+@given(NASTY)
+def test_every_id_has_a_place_in_the_text(kind: str, text: str) -> None:
+    encoder = encoder_of(kind)
+    spans = encoder.spans(text)
+    assert len(spans) == len(encoder.encode(text))
+    assert all(0 <= start <= stop <= len(text) for start, stop in spans)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("word", "I didn't<br />like it!", ["I", "did", "n't", "like", "it", "!"]),
+        ("subword", "the movie", ["the", "movie"]),
+        ("char", "a😀", ["a", "😀"]),
+        ("book", "A good :-) movie, İt", ["A", "good", "movie", "İ", "t"]),
+        ("book", "good<br />bad. :(", ["good<br />bad", ":("]),
+        ("book", "a < b > c", ["a ", "c"]),
+        ("word", "", [""]),
+    ],
+)
+def test_places_are_those_of_the_words(kind: str, text: str, words: list[str]) -> None:
+    found = [text[start:stop] for start, stop in encoder_of(kind).spans(text)]
+    assert [word.strip() for word in found] == [word.strip() for word in words]
+
+
+def test_places_are_cut_as_the_ids_are() -> None:
+    encoder = encoder_of("word", max_length=5)
+    text = "the movie is good and I like it"
+    assert [text[start:stop] for start, stop in encoder.spans(text)] == ["the", "movie", "is", "like", "it"]
+    assert len(encoder.encode(text)) == 5
