@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from unroll.generation import SamplingSettings
 from unroll.serving.source import ServedVersion
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""In JSON, 12 and 12.0 are the same number."""
 DEFAULTS = SamplingSettings()
 LARGEST_SEED = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
@@ -84,17 +91,17 @@ class GenerateRequest(_Request):
     """A prompt and how to go on from it; the sampling settings are those of `unroll generate`."""
 
     prompt: str = Field("", max_length=MAX_PROMPT_LENGTH)
-    length: int = Field(DEFAULTS.length, ge=0, le=MAX_LENGTH, description="Most characters to make.")
+    length: Whole = Field(DEFAULTS.length, ge=0, le=MAX_LENGTH, description="Most characters to make.")
     temperature: Number = Field(
         DEFAULTS.temperature,
         ge=0,
         le=100,
         description="Below 1 more predictable, above it more random, 0 the likeliest.",
     )
-    top_k: int = Field(DEFAULTS.top_k, ge=0, le=0x110000, description="Keep the k likeliest; 0 keeps all.")
+    top_k: Whole = Field(DEFAULTS.top_k, ge=0, le=0x110000, description="Keep the k likeliest; 0 keeps all.")
     top_p: Number = Field(DEFAULTS.top_p, gt=0, le=1, description="Keep the likeliest up to this probability.")
     min_p: Number = Field(DEFAULTS.min_p, ge=0, le=1, description="Drop those below this share of the likeliest.")
-    seed: int = Field(DEFAULTS.seed, ge=0, le=LARGEST_SEED, description="Same seed, same text.")
+    seed: Whole = Field(DEFAULTS.seed, ge=0, le=LARGEST_SEED, description="Same seed, same text.")
     stop: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         default_factory=list, max_length=8, description="End after the first of these strings, which stays."
     )

@@ -15,6 +15,9 @@ from unroll.errors import UnrollError
 SECONDS_TO_FINISH = 30
 """What is still under way so long after SIGTERM is broken off. A second Ctrl-C does not wait for it."""
 BACKLOG = 2048
+SECONDS_TO_KEEP_ALIVE = 75
+"""An idle connection is kept longer than clients and proxies keep theirs: whoever closes one may cut off a request that
+is on its way, and a client, unlike a server, knows that it has sent none."""
 
 
 def run_server(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> None:
@@ -32,6 +35,7 @@ def run_server(app: FastAPI, host: str, port: int, announce: Callable[[str], Non
         access_log=False,
         lifespan="on",
         server_header=False,
+        timeout_keep_alive=SECONDS_TO_KEEP_ALIVE,
         timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )
     # uvicorn ends by raising its signal again, for whoever handled it before; this command is then done

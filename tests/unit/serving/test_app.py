@@ -121,7 +121,7 @@ def test_unknown_characters_of_a_prompt_are_named_and_a_stop_ends_the_text(clien
     assert answer["unknown"] == ["ж", "😀"]
     assert answer["reason"] == "stop"
     assert answer["text"][-1] in "e "
-    assert client.post("/v1/generate", json={"length": 0}).json()["text"] == ""
+    assert client.post("/v1/generate", json={"length": 0.0}).json()["text"] == ""
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,7 @@ def test_unknown_characters_of_a_prompt_are_named_and_a_stop_ends_the_text(clien
         ("generate", b'{"temperature": NaN}', 422, "temperature is NaN, expected a finite number"),
         ("generate", b'{"top_p": Infinity, "min_p": -Infinity}', 422, "min_p is -Infinity"),
         ("generate", b'{"temperature": 1e999}', 422, "a finite number"),
+        ("generate", b'{"length": 12.5}', 422, "length is 12.5, expected a valid integer"),
         ("generate", b'{"length": "12"}', 422, 'length is "12", expected a valid integer'),
         ("generate", b'{"length": 1000000000}', 422, "less than or equal to 10000"),
         ("generate", b'{"seed": -1}', 422, "greater than or equal to 0"),
