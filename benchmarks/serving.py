@@ -40,6 +40,7 @@ STREAMING_CLIENTS = 8
 EXPLAINING_CLIENTS = 1
 ALONE_REQUESTS = 300
 REVIEW_WORDS = 230
+SECONDS_TO_END = 90
 SENTIMENT_MODEL = "unroll-sentiment"
 
 
@@ -142,7 +143,7 @@ def make_registry(folder: Path, *options: str) -> dict[str, str]:
     """Fill an embedded store below the folder; returns the environment to serve it in."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    environment = plain | {"UNROLL_HOME": str(folder / ".unroll"), "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = plain | {"UNROLL_HOME": str(folder / ".unroll"), "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-m", "benchmarks.serving_registry", *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -162,11 +163,19 @@ def serving(environment: dict[str, str], *options: str) -> Iterator[Server]:
             _wait_until_ready(url, server)
             yield Server(url, server.pid)
         finally:
-            server.send_signal(signal.SIGTERM)
-            status = server.wait(timeout=60)
+            status = _end(server)
             log.seek(0)
             if status != 0:
-                raise RuntimeError(f"unroll serve ended with {status}: {log.read()[-2000:]}")
+                raise RuntimeError(f"unroll serve ended with {status}: {log.read()[-4000:]}")
+
+
+def _end(server: subprocess.Popen[str]) -> int:
+    server.send_signal(signal.SIGTERM)
+    try:
+        return server.wait(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        server.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER the log then says where every thread was
+        return server.wait()
 
 
 def promote(environment: dict[str, str], number: str) -> None:

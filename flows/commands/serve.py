@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from flows.commands.registry import open_registry
 from unroll.config import CONFIG_CLASSES, registered_name
@@ -17,8 +19,8 @@ logger = logging.getLogger("unroll.serve")
 
 def serve(
     host: str, port: int, models: Sequence[str], token_variable: str | None, seconds_between_looks: float
-) -> None:
-    """Serve until Ctrl-C or SIGTERM; the first line of stdout is the address.
+) -> NoReturn:
+    """Serve until Ctrl-C or SIGTERM, then end the process; the first line of stdout is the address.
 
     models: ``PROJECT=SPEC`` each, as `unroll predict --model` takes a spec. token_variable: the environment variable
     that holds the bearer token. Raises ConfigError for a project that is none, or a token that is not there.
@@ -49,6 +51,11 @@ def serve(
     app = make_app(sources["sentiment"], sources["language_model"], resolve_device("auto"), settings)
     run_server(app, host, port, lambda url: print(url, flush=True))
     logger.info("stopped")
+    # Everything is answered and closed. Taking apart torch's and MLflow's modules costs a second, and the reloader may
+    # still be asking a registry that does not answer.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _parse(model: str) -> tuple[str, str]:
