@@ -140,9 +140,9 @@ class TextGenerator:
                 texts[row].append(tokens[token_id])
         return ["".join(text) for text in texts]
 
-    def read(self, prompts: Sequence[str]) -> tuple[torch.Tensor, State]:
+    def read(self, prompts: Sequence[str]) -> tuple[Array, State]:
         """Logits (B, V) of what follows each prompt, and the state after it, for callers that step by themselves."""
-        return self._read(prompts)
+        return self._read(self._prompt_ids(prompts))
 
     def _make(
         self, prompts: Sequence[torch.Tensor], settings: SamplingSettings, samples: Sequence[int]

@@ -78,7 +78,6 @@ def explain(predictor: SentimentPredictor, text: str) -> Explanation:
         EncodedTexts(list(copies[changed])),
         predictor.saved.device,
         "float32",
-        batch_size=MAX_TOKENS + 1,
     )
     label = int(scored[0].argmax())
     without = np.full(len(token_ids) + 1, scored[0, label])

@@ -44,6 +44,10 @@ class Stepper(ABC):
     def keep(self, places: list[int]) -> None:
         """Go on with some of the texts, by their place among those that are left."""
 
+    @abstractmethod
+    def state(self) -> State:
+        """Where the texts stand, as `SteppingModel.begin` takes it; the next step may write over it."""
+
 
 class SteppingModel:
     """A language model's weights, folded for reading one character a call. Dropout is off.
@@ -89,6 +93,9 @@ class _ModelStepper(Stepper):
 
     def keep(self, places: list[int]) -> None:
         self._state = tuple(tuple(part[:, places] for part in layer) for layer in self._state)
+
+    def state(self) -> State:
+        return self._state
 
 
 class _LayerWeights(NamedTuple):
@@ -231,6 +238,9 @@ class _ArrayStepper(Stepper):
         for cell in self._cells:
             cell.keep(places)
         self._logits = self._logits[: len(places)]
+
+    def state(self) -> State:
+        return tuple(tuple(torch.from_numpy(part).unsqueeze(0) for part in cell.state) for cell in self._cells)
 
 
 def _finish_sigmoid(halves: Array) -> None:

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from unroll.data.vocabulary import Vocabulary
-from unroll.generation import Noise, SamplingSettings, TextGenerator, draw
-from unroll.models.stepping import State, Stepper
+from unroll.generation import Array, Noise, SamplingSettings, TextGenerator, draw
+from unroll.models.stepping import Stepper, SteppingModel
 from unroll.serving.overload import Overloaded
+from unroll.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class TextEngine:
         self.generator = generator
         self.max_streams = max_streams
         self._tokens = generator.encoder.vocabulary.tokens
-        self._stepper = Stepper(generator.model)
+        self._stepping_model = SteppingModel(generator.model)
         self._newcomers: list[TextStream] = []
         self._num_streams = 0
         self._lock = threading.Lock()
@@ -144,8 +145,8 @@ class TextEngine:
     @torch.inference_mode()
     def _run(self) -> None:
         streams: list[TextStream] = []
-        logits = torch.empty(0)
-        state: State = ()
+        logits: Array = np.empty((0, len(self._tokens)))
+        stepper: Stepper | None = None
         while True:
             kept = [row for row, stream in enumerate(streams) if not stream.has_ended]
             with self._lock:
@@ -156,34 +157,39 @@ class TextEngine:
                     return
             try:
                 if len(kept) < len(streams):
-                    streams, logits, state = [streams[row] for row in kept], logits[kept], _select(state, kept)
+                    streams, logits = [streams[row] for row in kept], logits[kept]
+                    if stepper is not None and kept:
+                        stepper.keep(kept)
                 for stream in newcomers:
-                    logits, state = self._join(streams, logits, state, stream)
+                    logits, stepper = self._join(streams, logits, stepper, stream)
                 token_ids = self._draw(streams, logits)
-                logits, state = self._stepper.step(token_ids, state)
+                assert stepper is not None  # there is a text, and it has joined
+                with one_blas_thread():
+                    logits = stepper.step(token_ids)
             except Exception as error:  # out of memory, say; the engine goes on with what comes next
                 logger.exception("%d texts could not be made", len({*streams, *newcomers}))
                 for stream in {*streams, *newcomers}:
                     stream.end(None, error)
 
     def _join(
-        self, streams: list[TextStream], logits: torch.Tensor, state: State, stream: TextStream
-    ) -> tuple[torch.Tensor, State]:
+        self, streams: list[TextStream], logits: Array, stepper: Stepper | None, stream: TextStream
+    ) -> tuple[Array, Stepper]:
         """Read a newcomer's prompt and put it behind the others."""
         stream.start(len(self._tokens))
-        own_logits, own_state = self.generator.read([stream.prompt])
+        own_logits, state = self.generator.read([stream.prompt])
         if streams:
-            own_logits = torch.cat([logits, own_logits])
-            own_state = tuple(
+            assert stepper is not None
+            own_logits = np.concatenate([logits, own_logits])
+            state = tuple(
                 tuple(torch.cat(parts, dim=1) for parts in zip(*layers, strict=True))
-                for layers in zip(state, own_state, strict=True)
+                for layers in zip(stepper.state(), state, strict=True)
             )
         streams.append(stream)
-        return own_logits, own_state
+        return own_logits, self._stepping_model.begin(state)
 
-    def _draw(self, streams: list[TextStream], logits: torch.Tensor) -> torch.Tensor:
+    def _draw(self, streams: list[TextStream], logits: Array) -> NDArray[np.int64]:
         """Append the next character of each text that goes on; returns what each row reads next, (B,)."""
-        scores = logits.double().cpu().numpy()
+        scores = logits.astype(np.float64)
         probs = model_probabilities(scores)
         likeliest = _likeliest(probs)
         token_ids = np.zeros(len(streams), np.int64)
@@ -198,7 +204,7 @@ class TextEngine:
             if not stream.has_ended:
                 ranked = tuple((self._tokens[other], float(probs[row, other])) for other in likeliest[row])
                 stream.append(MadeCharacter(self._tokens[token_id], float(probs[row, token_id]), ranked))
-        return torch.from_numpy(token_ids).to(self.generator.device)
+        return token_ids
 
 
 def model_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -214,7 +220,3 @@ def _likeliest(probs: NDArray[np.float64]) -> NDArray[np.int64]:
     """(B, NUM_LIKELIEST or fewer) ids, the likeliest first."""
     number = min(NUM_LIKELIEST, probs.shape[1] - 2)
     return np.argsort(-probs, axis=1, kind="stable")[:, :number]
-
-
-def _select(state: State, rows: list[int]) -> State:
-    return tuple(tuple(part[:, rows] for part in layer) for layer in state)

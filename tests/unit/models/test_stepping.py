@@ -81,3 +81,24 @@ def test_one_made_after_the_weights_have_changed_reads_with_the_new_ones() -> No
         model.embedding.weight.mul_(2)
     after = SteppingModel(model).begin(state).step(token_ids)
     assert not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"cell": "gru", "recurrence": "hidden_to_hidden"}])
+def test_texts_that_came_later_are_read_with_those_that_were_there(settings: dict[str, Any]) -> None:
+    model = make_model(num_layers=2, **settings)
+    token_ids = torch.randint(VOCAB_SIZE, (BATCH, 4))
+    with torch.no_grad():
+        expected, _ = model(token_ids)
+        _, first_state = model(token_ids[:2, :1])
+        _, later_state = model(token_ids[2:, :2])
+    stepping_model = SteppingModel(model)
+    stepper = stepping_model.begin(first_state)
+    stepper.step(token_ids[:2, 1].numpy())
+    together = tuple(
+        tuple(torch.cat(parts, dim=1) for parts in zip(*layers, strict=True))
+        for layers in zip(stepper.state(), later_state, strict=True)
+    )
+    stepper = stepping_model.begin(together)
+    for step in (2, 3):
+        logits = stepper.step(token_ids[:, step].numpy())
+        np.testing.assert_allclose(logits, expected[:, step], rtol=0, atol=1e-12)

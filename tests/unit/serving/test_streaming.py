@@ -69,7 +69,7 @@ def test_many_texts_at_a_time_are_those_that_each_would_be_alone(engine: TextEng
 def test_probabilities_are_the_models_own(engine: TextEngine, generator: TextGenerator) -> None:
     made = Reader(engine, length=1, temperature=0).all()[0]
     logits, _ = generator.read(["The "])
-    probs = model_probabilities(logits.double().numpy())[0]
+    probs = model_probabilities(logits.astype(np.float64))[0]
     assert probs[:2].tolist() == [0, 0]
     assert made.probability == pytest.approx(probs.max())
     assert made.likeliest[0] == (made.character, made.probability)
@@ -110,7 +110,7 @@ def test_a_failing_step_ends_its_texts_with_the_reason_and_no_later_ones(
         raise RuntimeError("no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._stepper, "step", fail)
+        patch.setattr(engine._stepping_model, "begin", fail)
         reader = Reader(engine, length=5)
         reader.all()
         assert isinstance(reader.stream.error, RuntimeError)
