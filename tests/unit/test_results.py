@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks.book import RESULTS, RUNS, markdown
+from benchmarks.serving import RESULTS as SERVING_RESULTS
+from benchmarks.serving import table as serving_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +47,15 @@ def test_training_loss_with_the_chapters_settings_is_near_the_books(rows: list[d
     assert row["train_loss"] <= 1.15
     assert f"{row['train_loss']:.2f}" in _front_page()
     assert f"{row['test/bits_per_char']['value']:.3f}" in _front_page()
+
+
+def test_the_serving_page_shows_what_the_load_test_recorded() -> None:
+    recorded = json.loads(SERVING_RESULTS.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in serving_table(recorded) if line not in page] == []
+    assert (recorded["crowd"]["errors"], recorded["crowd"]["lost"], recorded["crowd"]["swaps"]) == (0, 0, 2)
+    assert recorded["crowd"]["seconds"] >= 60
+    assert all(row["p50_ms"] < 10 for row in recorded["alone"].values())
 
 
 def _is(row: Mapping[str, Any], project: str, preset: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -14,6 +15,7 @@ from unroll.errors import UnrollError
 
 SECONDS_TO_FINISH = 30
 """What is still under way so long after SIGTERM is broken off. A second Ctrl-C does not wait for it."""
+SECONDS_TO_SWITCH = 0.0005
 BACKLOG = 2048
 SECONDS_TO_KEEP_ALIVE = 75
 """An idle connection is kept longer than clients and proxies keep theirs: whoever closes one may cut off a request that
@@ -28,6 +30,9 @@ def run_server(app: FastAPI, host: str, port: int, announce: Callable[[str], Non
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     # each prompt with a character that the model never saw would be a line; the answer says so already
     logging.getLogger("unroll.generation").setLevel(logging.ERROR)
+    # The event loop gives the interpreter away at each read and write, and gets it back from a busy thread only after
+    # this time: 5 ms by default, several times a request.
+    sys.setswitchinterval(SECONDS_TO_SWITCH)
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
@@ -61,8 +66,11 @@ class _AnnouncedServer(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = found
+        # asyncio turns Nagle's algorithm off only where the protocol is named; with it, an answer waits 40 ms for the
+        # client's delayed acknowledgement of its head
+        listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
