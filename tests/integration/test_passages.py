@@ -11,6 +11,7 @@ import pytest
 
 from flows.commands import table
 from unroll.config import LanguageModelConfig, SentimentConfig
+from unroll.evaluation.behaviour import save_behaviour
 from unroll.evaluation.intervals import Interval
 from unroll.evaluation.report import EvaluationReport
 from unroll.store import Artifact
@@ -114,7 +115,7 @@ def test_a_long_passage_is_wrapped_to_the_terminal(
 
 
 def test_the_report_has_a_part_for_each_temperature(tasks: Any) -> None:
-    markdown = tasks.report._markdown(summary_of(passages=PASSAGES), evaluation_of(), RecordedRun())
+    markdown = tasks.report._markdown(summary_of(passages=PASSAGES), evaluation_of(), [], RecordedRun())
     texts = {f"{passage['temperature']:g}": passage["text"] for passage in PASSAGES}
     assert list(texts) == ["1", "0.5", "2"]
     parts = [f"\nGenerated at temperature {name}:\n\n```text\n{text}\n```\n" for name, text in texts.items()]
@@ -122,7 +123,7 @@ def test_the_report_has_a_part_for_each_temperature(tasks: Any) -> None:
 
 
 def test_a_report_without_passages_has_no_such_part(tasks: Any) -> None:
-    assert "Generated" not in tasks.report._markdown(summary_of(passages=[]), evaluation_of(), RecordedRun())
+    assert "Generated" not in tasks.report._markdown(summary_of(passages=[]), evaluation_of(), [], RecordedRun())
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,7 @@ def test_every_passage_is_an_artifact_of_the_run(
     details: dict[str, Any], expected: dict[str, str], tasks: Any, tmp_path: Path
 ) -> None:
     evaluation_of(**details).save(tmp_path)
+    save_behaviour([], tmp_path)
     artifact = Artifact("evaluate", "key", str(tmp_path), "digest")
     run = RecordedRun()
     tasks.evaluate._log_evaluation(run, tasks.stage.StageResult("evaluate", artifact, False, "new", 1.0))
