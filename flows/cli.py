@@ -100,6 +100,25 @@ def predict(
 
 
 @app.command()
+def score(
+    input_path: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines or Parquet with a text column.")],
+    output_path: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the Parquet parts.")],
+    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    model: Annotated[
+        str | None, typer.Option(help="Version number, alias, or name/version; the champion by default.")
+    ] = None,
+    precision: Annotated[Literal["float32", "bfloat16", "auto"], typer.Option(help="As that of predict.")] = "float32",
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part.")] = 10_000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another job left in OUTPUT.")] = False,
+) -> None:
+    """Score a file of any size, in parts; stopped at any instant, the same command goes on."""
+    from flows.commands.score import score_in_parts
+
+    options = {"text_column": text_column, "precision": precision, "part_rows": part_rows, "overwrite": overwrite}
+    score_in_parts(input_path, output_path, model, options)
+
+
+@app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="Text to go on from.")],
     length: Annotated[int, typer.Option(help="Characters to make.")] = 500,

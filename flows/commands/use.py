@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from unroll.errors import DataError
 from unroll.presets import make_config
 
 if TYPE_CHECKING:
-    from unroll.data.review_files import Batch, ReviewTable
+    from unroll.data.review_files import Batch
 
 logger = logging.getLogger("unroll.use")
 
@@ -43,15 +42,12 @@ def predict_file(
 
     A missing text counts as an empty one. Raises DataError for an input without that column or without rows.
     """
-    from unroll.data.review_files import open_table
+    from unroll.bulk_input import check_texts, free_name
 
     check_suffix(output_path)
     check_output(output_path)
-    table = open_table(input_path)
-    _require_column(input_path, table, text_column)
+    table = check_texts(input_path, text_column)
     rows = sum(len(batch[text_column]) for batch in table.read([text_column]))
-    if not rows:
-        raise DataError(f"{input_path} has columns {', '.join(table.columns)} and no rows; expected texts.")
     with _model_folder("sentiment", model) as folder:
         from unroll.data.progress import Progress
         from unroll.prediction import SentimentPredictor
@@ -63,8 +59,10 @@ def predict_file(
         for batch in table.read(table.columns):
             texts = _texts(input_path, batch, text_column, progress.done)
             predictions = predictor.predict_table(texts, precision)
-            clash = {name: f"predicted_{name}" for name in predictions.columns if name in batch}
-            columns = predictions.rename(columns=clash)
+            taken = list(table.columns)
+            columns = predictions.rename(
+                columns={name: free_name(name, taken, "predicted_") for name in predictions.columns}
+            )
             output.write({**batch, **{str(name): columns[name].tolist() for name in columns}})
             progress.advance(len(texts))
 
@@ -95,14 +93,6 @@ def _model_folder(project: str, model: str | None) -> Iterator[Path]:
     logger.info("using %s version %s", version.name, version.number)
     with registry.model_folder(version) as folder:
         yield folder
-
-
-def _require_column(path: Path, table: ReviewTable, text_column: str) -> None:
-    if text_column in table.columns:
-        return
-    near = difflib.get_close_matches(text_column, table.columns, n=1, cutoff=0.4)
-    hint = f"did you mean --text-column {near[0]}?" if near else "choose with --text-column NAME."
-    raise DataError(f"{path} has no column {text_column!r}; its columns are {', '.join(table.columns)}; {hint}")
 
 
 def _texts(path: Path, batch: Batch, text_column: str, rows_before: int) -> list[str]:

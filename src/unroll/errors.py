@@ -11,6 +11,7 @@ UnrollError
 │   ├── DivergedError      the loss stayed non-finite through every roll-back
 │   └── InterruptedTraining   asked to stop (SIGTERM, SIGINT); the state is saved
 ├── PredictionError        a text or prompt cannot be scored
+│   └── InterruptedScoring   asked to stop (SIGTERM, SIGINT); the parts that are done are kept
 └── RegistryError          the model registry cannot be read or written
 """
 
@@ -67,6 +68,14 @@ class InterruptedTraining(TrainingError):  # noqa: N818 - an interruption is no 
 
 class PredictionError(UnrollError):
     """A text or prompt cannot be scored."""
+
+
+class InterruptedScoring(PredictionError):  # noqa: N818 - an interruption is no fault
+    """Scoring a file was asked to stop; whole parts are kept, and the same command goes on after them."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class RegistryError(UnrollError):

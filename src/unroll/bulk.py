@@ -1,0 +1,330 @@
+"""Scoring a file of any size in parts that are published one by one, so that a killed run goes on where it was.
+
+    OUTPUT/_job.json              what is scored, by which version, how; written first
+           part-00000.parquet     the input's columns, the predictions, and which model made them
+           …
+           _manifest.json         written last: counts, and a digest of every part
+
+Readers of Parquet folders (pandas, Arrow, Spark) pass over names that begin with an underscore or a dot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unroll.bulk_input import TextTable, free_name
+from unroll.data.progress import Progress
+from unroll.errors import ConfigError, DataError, InterruptedScoring, StoreError
+from unroll.files import sha256_of, sync_path, write_json, writing
+from unroll.prediction import SentimentPredictor
+from unroll.training.stop import StopRequest
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+JOB_FILE = "_job.json"
+MANIFEST_FILE = "_manifest.json"
+LOCK_FILE = ".lock"
+PART_ROWS = 10_000
+BLOCK_ROWS = 1_000
+"""Rows scored at a time: between two blocks progress is told and a request to stop is heeded."""
+JOB_KEY = b"unroll.job"
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """Everything that decides what is in the parts."""
+
+    input_sha256: str
+    text_column: str
+    part_rows: int
+    precision: str
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    vocabulary_sha256: str
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over all fields; every part carries it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: ScoringJob) -> list[str]:
+        """What differs from the job that was begun before, in words."""
+        theirs, ours = asdict(other), asdict(self)
+        return [f"{name} was {theirs[name]}, is {ours[name]}" for name in ours if ours[name] != theirs[name]]
+
+
+class ScoringFolder:
+    """The folder that a job writes. One process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is made or read yet."""
+        self.folder = folder
+
+    def check(self) -> None:
+        """Raise ConfigError where the folder cannot be one of ours: a file, in no folder, or with other things."""
+        if not self.folder.absolute().parent.is_dir():
+            raise ConfigError(f"{self.folder} cannot be made: there is no folder {self.folder.parent}; make it first.")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"{self.folder} is a file; expected the name of a folder for the parts.")
+        if self.folder.is_dir() and not (self.folder / JOB_FILE).exists():
+            others = sorted(path.name for path in self.folder.iterdir() if not _is_scrap(path.name))
+            if others:
+                raise ConfigError(
+                    f"{self.folder} holds {', '.join(others[:5])} and no {JOB_FILE}, so it is no folder of scores; "
+                    "name an empty or a new one."
+                )
+
+    def job(self) -> ScoringJob | None:
+        """The job that was begun here, None without one. Raises StoreError where its file cannot be read."""
+        path = self.folder / JOB_FILE
+        try:
+            return ScoringJob(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); remove {self.folder} and score anew.") from error
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the job came to its end."""
+        return (self.folder / MANIFEST_FILE).exists()
+
+    def manifest(self) -> dict[str, Any]:
+        """What the finished job left. Raises StoreError where it cannot be read."""
+        path = self.folder / MANIFEST_FILE
+        try:
+            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); remove {self.folder} and score anew.") from error
+        return manifest
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the folder and hold it against other processes; it goes again where nothing came into it.
+
+        Raises ConfigError: see `check`. StoreError: another process is at work in it, or it cannot be made.
+        """
+        from filelock import FileLock, Timeout
+
+        self.check()
+        with writing(self.folder):
+            self.folder.mkdir(exist_ok=True)
+            lock = FileLock(self.folder / LOCK_FILE)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise StoreError(f"Another process is scoring into {self.folder}; wait, or name another.") from error
+        try:
+            yield
+        finally:
+            (self.folder / LOCK_FILE).unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.rmdir()  # of a job that never began nothing is left
+            lock.release()
+
+    def begin(self, job: ScoringJob, overwrite: bool) -> int:
+        """Take the folder for a job; returns how many of its parts are there and whole.
+
+        What is there of the same job stays. Raises ConfigError where another job was begun here, unless its output is
+        to be overwritten.
+        """
+        begun = self.job()
+        if begun is not None and begun != job:
+            if not overwrite:
+                raise ConfigError(
+                    f"{self.folder} holds the scores of another job: {'; '.join(job.differences(begun))}. Name another "
+                    "folder, repeat that job's command, or add --overwrite to replace them."
+                )
+            self._clear(0)
+            begun = None
+        if begun is None:
+            write_json(self.folder / JOB_FILE, asdict(job))
+            sync_path(self.folder)
+        if self.is_done and self._is_as_it_was_left():
+            return len(self.parts())
+        whole = 0
+        while _is_whole(self.part(whole), job):
+            whole += 1
+        self._clear(whole)
+        return whole
+
+    def part(self, number: int) -> Path:
+        """Where a part lies, or will."""
+        return self.folder / f"part-{number:05d}.parquet"
+
+    def parts(self) -> list[Path]:
+        """The parts there are, in order."""
+        return sorted(self.folder.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))
+
+    def publish(self, number: int, table: pa.Table) -> None:
+        """Write a part beside its name, flush it to the disk, rename it."""
+        target = self.part(number)
+        partial = self.folder / f".{target.name}.partial"
+        try:
+            with partial.open("wb") as file:
+                pq.write_table(table, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+            sync_path(self.folder)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _is_as_it_was_left(self) -> bool:
+        noted = {part["name"]: part["sha256"] for part in self.manifest()["parts"]}
+        changed = [name for name in noted if _digest(self.folder / name) != noted[name]]
+        if not changed:
+            return True
+        logger.warning("%s: %s changed or gone since the job was done; made anew", self.folder, ", ".join(changed[:5]))
+        for name in changed:
+            (self.folder / name).unlink(missing_ok=True)
+        return False
+
+    def _clear(self, first: int) -> None:
+        """Drop the parts from a number on, and what killed runs left."""
+        (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
+        for path in [*self.parts()[first:], *self.folder.glob("*.partial"), *self.folder.glob(".*.partial")]:
+            path.unlink(missing_ok=True)
+
+
+def score_table(
+    texts: TextTable, predictor: SentimentPredictor, job: ScoringJob, output: ScoringFolder, overwrite: bool = False
+) -> dict[str, Any]:
+    """Score every row that is not scored yet, part by part; returns the manifest. The caller holds the folder's lock.
+
+    Each part has the input's columns, ``label``, ``probability_<class>``, ``row`` (from 1), ``model_name``,
+    ``model_version`` and ``model_digest`` (SHA-256 of the weights). Where the input has a column of that name, the new
+    one is ``predicted_…`` or ``scoring_…``. A missing text is scored as an empty one and stays
+    missing. On one machine the parts have the same bytes however often the job was stopped.
+
+    Raises ConfigError: see `ScoringFolder.begin`. StoreError: the disk refuses. DataError: the input changed meanwhile.
+    InterruptedScoring: SIGTERM or SIGINT came; whole parts stay.
+    """
+    started = time.perf_counter()
+    before = texts.path.stat()
+    with writing(output.folder):
+        whole = output.begin(job, overwrite)
+    if output.is_done:
+        logger.info("%s: all %d parts are there; nothing to do", output.folder, whole)
+        return output.manifest()
+    first = min(whole * job.part_rows, texts.num_rows)
+    if whole:
+        logger.info("going on after %d whole parts (%s of %s rows)", whole, f"{first:,}", f"{texts.num_rows:,}")
+    progress = Progress(f"scoring {texts.path.name}", texts.num_rows - first, "texts")
+    with writing(output.folder), StopRequest() as stop:
+        for number, part in enumerate(texts.parts(first, job.part_rows), whole):
+            scored = _scored(part, texts, predictor, job, number * job.part_rows, progress, stop)
+            output.publish(number, scored)
+    after = texts.path.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise DataError(f"{texts.path} was changed while it was scored; run again with --overwrite, and leave it be.")
+    with writing(output.folder):
+        manifest = _manifest(texts, job, output)
+        seconds = time.perf_counter() - started
+        manifest["last_run"] = {"rows": texts.num_rows - first, "seconds": round(seconds, 3)}
+        write_json(output.folder / MANIFEST_FILE, manifest)
+        sync_path(output.folder)
+    return manifest
+
+
+def _scored(
+    part: pa.Table,
+    texts: TextTable,
+    predictor: SentimentPredictor,
+    job: ScoringJob,
+    first: int,
+    progress: Progress,
+    stop: StopRequest,
+) -> pa.Table:
+    """A part with its predictions beside it; ``first`` is the index of its first row."""
+    blocks = []
+    for start in range(0, part.num_rows, BLOCK_ROWS):
+        if stop.requested:
+            raise InterruptedScoring(
+                f"Stopped by {stop.name}; {first:,} rows are scored and kept. The same command goes on from there.",
+                stop.signal_number,
+            )
+        block = [text or "" for text in part[texts.text_column].slice(start, BLOCK_ROWS).to_pylist()]
+        blocks.append(pa.Table.from_pandas(predictor.predict_table(block, job.precision), preserve_index=False))
+        progress.advance(len(block))
+    predictions = pa.concat_tables(blocks).combine_chunks()
+    part = _beside(part, {name: predictions[name] for name in predictions.column_names}, "predicted_")
+    rows = range(first + 1, first + part.num_rows + 1)
+    origin = {"model_name": job.model_name, "model_version": job.model_version, "model_digest": job.weights_sha256}
+    columns = {name: pa.repeat(pa.scalar(value, pa.string()), len(rows)) for name, value in origin.items()}
+    part = _beside(part, {"row": pa.array(rows, pa.int64()), **columns}, "scoring_")
+    return part.replace_schema_metadata({JOB_KEY: job.digest.encode()})
+
+
+def _beside(table: pa.Table, columns: dict[str, Any], prefix: str) -> pa.Table:
+    for name, column in columns.items():
+        plain = column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+        table = table.append_column(free_name(name, table.column_names, prefix), plain)
+    return table
+
+
+def _manifest(texts: TextTable, job: ScoringJob, output: ScoringFolder) -> dict[str, Any]:
+    """Counts over all parts, read back from the disk one by one. Raises StoreError where rows are missing there."""
+    label = free_name("label", texts.schema.names, "predicted_")
+    labels, parts = Counter[str](), list[dict[str, Any]]()
+    missing = empty = 0
+    for path in output.parts():
+        table = pq.read_table(path, columns=[texts.text_column, label], partitioning=None)
+        column = table[texts.text_column]
+        missing += column.null_count
+        empty += sum(not text.strip() for text in column.drop_null().to_pylist())
+        labels.update(table[label].to_pylist())
+        parts.append({"name": path.name, "rows": table.num_rows, "sha256": sha256_of(path)})
+    rows = sum(part["rows"] for part in parts)
+    if rows != texts.num_rows:
+        raise StoreError(
+            f"{output.folder} holds {rows:,} rows of {texts.num_rows:,}: its files were changed meanwhile. Run again."
+        )
+    if missing or empty:
+        logger.warning("%s missing and %s empty texts were scored as texts without words", f"{missing:,}", f"{empty:,}")
+    return {
+        "job": asdict(job),
+        "input": texts.path.name,
+        "rows": rows,
+        "missing_texts": missing,
+        "empty_texts": empty,
+        "labels": dict(sorted(labels.items())),
+        "parts": parts,
+    }
+
+
+def _is_whole(path: Path, job: ScoringJob) -> bool:
+    """Whether a part of this job lies there that others may follow, or that is the last."""
+    try:
+        metadata = pq.read_metadata(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, pa.ArrowException) as error:
+        logger.warning("%s is damaged and made anew (%s)", path, error)
+        return False
+    return (metadata.metadata or {}).get(JOB_KEY) == job.digest.encode()
+
+
+def _digest(path: Path) -> str | None:
+    return sha256_of(path) if path.is_file() else None
+
+
+def _is_scrap(name: str) -> bool:
+    """Left by a process that was killed before it had begun a job."""
+    return name == LOCK_FILE or (name.startswith(JOB_FILE) and name.endswith(".partial"))
