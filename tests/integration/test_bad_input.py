@@ -118,12 +118,15 @@ def test_a_working_folder_that_cannot_be_written_is_named(command: Any) -> None:
 
 def test_servers_that_do_not_answer_are_named_at_once(command: Any) -> None:
     dead = "http://127.0.0.1:9"
+    write_csv(command.folder / "texts.csv", REVIEWS)
     started = time.monotonic()
     for variable, url, arguments in (
         ("PREFECT_API_URL", f"{dead}/api", ["run", "sentiment"]),
         ("MLFLOW_TRACKING_URI", dead, ["run", "sentiment"]),
         ("MLFLOW_TRACKING_URI", dead, ["predict", "a text"]),
         ("MLFLOW_TRACKING_URI", dead, ["models", "list"]),
+        ("PREFECT_API_URL", f"{dead}/api", ["score", "texts.csv", "scores"]),
+        ("MLFLOW_TRACKING_URI", dead, ["score", "texts.csv", "scores"]),
     ):
         answer = command(*arguments, environment={variable: url})
         assert_nothing_began(command, answer, f"{variable} names {url}", "does not answer", f"unset {variable}")
@@ -161,6 +164,26 @@ def test_predict_refuses_a_file_before_it_looks_for_a_model(command: Any) -> Non
     assert_nothing_began(command, predict(source, "nowhere/out.csv"), "no folder nowhere", exit_code=2)
     header = write_csv(command.folder / "header.csv", [])
     assert_nothing_began(command, predict(header), "no rows", "expected texts")
+    assert sorted(path.name for path in command.folder.iterdir()) == ["header.csv", "texts.csv"]
+
+
+def test_score_refuses_a_file_or_a_folder_before_it_looks_for_a_model(command: Any) -> None:
+    source = write_csv(command.folder / "texts.csv", REVIEWS, ("review", "label"))
+
+    def score(name: str = source, output: str = "scores", *more: str) -> Any:
+        return command("score", name, output, *more)
+
+    assert_nothing_began(command, score("gone.csv"), "no file gone.csv")
+    assert_nothing_began(command, score(), "no column 'text'", "review, label")
+    near = score(source, "scores", "--text-column", "reviews")
+    assert_nothing_began(command, near, "no column 'reviews'", "did you mean --text-column review?")
+    column = ("--text-column", "review")
+    assert_nothing_began(command, score(source, source, *column), "is a file", exit_code=2)
+    assert_nothing_began(command, score(source, "nowhere/scores", *column), "no folder nowhere", exit_code=2)
+    assert_nothing_began(command, score(source, ".", *column), "no folder of scores", exit_code=2)
+    header = write_csv(command.folder / "header.csv", [])
+    assert_nothing_began(command, score(header), "no rows", "expected texts")
+    assert_nothing_began(command, score(source, "scores", *column), "No model is registered", "unroll run")
     assert sorted(path.name for path in command.folder.iterdir()) == ["header.csv", "texts.csv"]
 
 

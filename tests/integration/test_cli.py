@@ -71,6 +71,8 @@ def test_help_answers_soon(command: Any) -> None:
         ["predict"],
         ["predict", "a text", "--input", "file.csv"],
         ["predict", "--input", "file.csv"],
+        ["score", "file.csv"],
+        ["score", "file.csv", "out", "--part-rows", "0"],
         ["generate"],
         ["generate", "The ", "--length", "many"],
         ["generate", "The ", "--count", "0"],

@@ -6,6 +6,7 @@ import json
 import random
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,14 @@ def predictor(
 
 
 def write_rows(path: Path, rows: int = ROWS, **columns: Any) -> Path:
-    frame = {"id": [f"{number:03d}" for number in range(rows)], "text": [TEXTS[i % len(TEXTS)] for i in range(rows)]}
-    frame |= {name: [value] * rows for name, value in columns.items()}
+    texts = [TEXTS[number % len(TEXTS)] for number in range(rows)]
+    plain = [{"id": f"{number:03d}", "text": text, **columns} for number, text in enumerate(texts)]
     if path.suffix == ".csv":
-        pd.DataFrame(frame).to_csv(path, index=False)
+        pd.DataFrame(plain).to_csv(path, index=False)
     elif path.suffix == ".parquet":
-        pq.write_table(pa.table(frame), path)
+        pq.write_table(pa.Table.from_pylist(plain), path)
     else:
-        path.write_text("".join(json.dumps(dict(zip(frame, row, strict=True))) + "\n" for row in zip(*frame.values())))
+        path.write_text("".join(json.dumps(row) + "\n" for row in plain))
     return path
 
 
@@ -128,10 +129,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(
             for name in ("replace", "fsync"):
                 real = getattr(bulk.os, name)
                 patch.setattr(bulk.os, name, lambda *values, real=real: (die(), real(*values))[1])
-            try:
+            with suppress(Killed):
                 run(source, place / "out", predictor, part_rows=part_rows)
-            except Killed:
-                pass
     run(source, place / "out", predictor, part_rows=part_rows)
     assert contents(place / "out") == contents(place / "straight")
 
@@ -290,7 +289,7 @@ def test_json_numbers_of_several_kinds_share_a_type_and_others_are_refused(
 
 def test_an_input_without_texts_is_refused_in_words(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "texts.jsonl", number=5)
-    with pytest.raises(DataError, match="no column 'txt'.*did you mean --text-column text"):
+    with pytest.raises(DataError, match=r"no column 'txt'.*did you mean --text-column text"):
         check_texts(path, "txt")
     with pytest.raises(DataError, match="column 'number' holds int64; expected text"):
         TextTable.open(path, "number")
