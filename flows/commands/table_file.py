@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from unroll.errors import ConfigError, DataError
 from unroll.files import writing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -33,15 +36,17 @@ def check_suffix(path: Path) -> None:
 
 
 @contextmanager
-def writing_table(path: Path) -> Iterator[TableWriter]:
+def writing_table(path: Path, schema: pa.Schema | None = None) -> Iterator[TableWriter]:
     """Write beside ``path`` and take its name at the end of the block; after an error nothing is left.
+
+    schema: in Parquet, the types of columns whose first batch may not show them.
 
     Raises StoreError where the disk refuses, DataError where a column changes its type between batches.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with writing(path):
-            table = _open(partial, path.suffix.lower())
+            table = _open(partial, path.suffix.lower(), schema)
             try:
                 yield table
             finally:
@@ -51,9 +56,9 @@ def writing_table(path: Path) -> Iterator[TableWriter]:
         partial.unlink(missing_ok=True)
 
 
-def _open(path: Path, suffix: str) -> TableWriter:
+def _open(path: Path, suffix: str, schema: pa.Schema | None) -> TableWriter:
     if suffix == ".parquet":
-        return _ParquetTable(path)
+        return _ParquetTable(path, schema)
     return _TextTable(path.open("w", encoding="utf-8", newline=""), suffix)
 
 
@@ -78,8 +83,9 @@ class _TextTable:
 
 
 class _ParquetTable:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema | None) -> None:
         self._path = path
+        self._known = {} if schema is None else {field.name: field for field in schema}
         self._writer: Any = None
 
     def write(self, batch: Batch) -> None:
@@ -88,17 +94,22 @@ class _ParquetTable:
 
         try:
             if self._writer is None:
-                table = pa.table(dict(batch))
-                # a column that begins with nothing but missing values may go on with text
-                fields = [
-                    field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in table.schema
-                ]
-                self._writer = pq.ParquetWriter(self._path, pa.schema(fields))
+                columns = {name: self._array(name, values) for name, values in batch.items()}
+                self._writer = pq.ParquetWriter(self._path, pa.table(columns).schema)
             self._writer.write_table(pa.table(dict(batch), schema=self._writer.schema))
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise DataError(
                 f"The columns do not fit into one Parquet table: {str(error)[:300]}. Write CSV or JSON lines instead."
             ) from error
+
+    def _array(self, name: str, values: Sequence[Any]) -> pa.Array:
+        import pyarrow as pa
+
+        if name in self._known:
+            return pa.array(values, self._known[name].type)
+        array = pa.array(values)
+        # a column that begins with nothing but missing values may go on with text
+        return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
     def close(self) -> None:
         if self._writer is not None:

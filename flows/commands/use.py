@@ -42,12 +42,15 @@ def predict_file(
 
     A missing text counts as an empty one. Raises DataError for an input without that column or without rows.
     """
-    from unroll.bulk_input import check_texts, free_name
+    from unroll.bulk_input import check_texts, free_name, schema_and_rows
 
     check_suffix(output_path)
     check_output(output_path)
     table = check_texts(input_path, text_column)
-    rows = sum(len(batch[text_column]) for batch in table.read([text_column]))
+    if output_path.suffix.lower() == ".parquet":
+        schema, rows = schema_and_rows(input_path, table, text_column)
+    else:
+        schema, rows = None, sum(len(batch[text_column]) for batch in table.read([text_column]))
     with _model_folder("sentiment", model) as folder:
         from unroll.data.progress import Progress
         from unroll.prediction import SentimentPredictor
@@ -55,7 +58,7 @@ def predict_file(
 
         predictor = SentimentPredictor.load(folder, resolve_device("auto"))
     progress = Progress(f"predicting {input_path.name}", rows, "texts")
-    with writing_table(output_path) as output:
+    with writing_table(output_path, schema) as output:
         for batch in table.read(table.columns):
             texts = _texts(input_path, batch, text_column, progress.done)
             predictions = predictor.predict_table(texts, precision)

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 from unroll.bulk_input import TextTable, free_name
 from unroll.data.progress import Progress
 from unroll.errors import ConfigError, DataError, InterruptedScoring, StoreError
-from unroll.files import sha256_of, sync_path, write_json, writing
+from unroll.files import existing_parent, sha256_of, sync_path, write_json, writing
 from unroll.prediction import SentimentPredictor
 from unroll.training.stop import StopRequest
 
@@ -77,7 +78,10 @@ class ScoringFolder:
         self.folder = folder
 
     def check(self) -> None:
-        """Raise ConfigError where the folder cannot be one of ours: a file, in no folder, or with other things."""
+        """Raise ConfigError where the folder cannot be one of ours: a file, in no folder, or with other things.
+
+        StoreError where nothing can be written there.
+        """
         if not self.folder.absolute().parent.is_dir():
             raise ConfigError(f"{self.folder} cannot be made: there is no folder {self.folder.parent}; make it first.")
         if self.folder.exists() and not self.folder.is_dir():
@@ -89,6 +93,13 @@ class ScoringFolder:
                     f"{self.folder} holds {', '.join(others[:5])} and no {JOB_FILE}, so it is no folder of scores; "
                     "name an empty or a new one."
                 )
+        try:
+            with tempfile.TemporaryFile(dir=existing_parent(self.folder.absolute())):
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder} cannot be written ({error.strerror or error}); name a folder where you may write."
+            ) from error
 
     def job(self) -> ScoringJob | None:
         """The job that was begun here, None without one. Raises StoreError where its file cannot be read."""

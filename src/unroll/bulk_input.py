@@ -37,7 +37,7 @@ class TextTable:
         Raises DataError: what `check_texts` refuses; a column of no one type; a text column that holds no text.
         """
         table = check_texts(path, text_column)
-        schema, num_rows = _schema_and_rows(path, table, text_column)
+        schema, num_rows = schema_and_rows(path, table, text_column)
         kind = schema.field(text_column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise DataError(
@@ -100,7 +100,8 @@ def free_name(name: str, taken: list[str], prefix: str) -> str:
     return name
 
 
-def _schema_and_rows(path: Path, table: ReviewTable, text_column: str) -> tuple[pa.Schema, int]:
+def schema_and_rows(path: Path, table: ReviewTable, text_column: str) -> tuple[pa.Schema, int]:
+    """The columns' types as `TextTable` has them, and the number of rows. Raises DataError: a column of no one type."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         metadata = pq.read_metadata(path)

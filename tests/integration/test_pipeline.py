@@ -256,6 +256,19 @@ def test_files_are_classified_chunk_by_chunk_into_any_kind(
     assert not shared_command.half_made()
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_column_whose_type_shows_late_is_written_with_it(shared_command: Any, forced: Any, suffix: str) -> None:
+    source, target = shared_command.folder / f"late.{suffix}", shared_command.folder / f"late-{suffix}.parquet"
+    stars = [None] * 5_500 + [1, 2, 5]
+    frame = pd.DataFrame({"text": "a good film", "stars": pd.array(stars, "Int64")})
+    frame.to_parquet(source) if suffix == "parquet" else frame.to_json(source, orient="records", lines=True)
+    answer = shared_command("predict", "-i", str(source), "-o", str(target))
+    assert answer.returncode == 0, answer.stderr
+    found = pd.read_parquet(target)["stars"]
+    assert found.iloc[-3:].tolist() == [1, 2, 5]
+    assert found.isna().sum() == 5_500
+
+
 def test_a_file_that_breaks_in_its_middle_leaves_no_output(shared_command: Any, forced: Any) -> None:
     source, target = shared_command.folder / "broken.jsonl", shared_command.folder / "never.csv"
     source.write_text('{"text": "a good film"}\n' * 6_000 + '{"text": 7}\n', encoding="utf-8")

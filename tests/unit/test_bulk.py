@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import signal
@@ -230,6 +231,25 @@ def test_asked_to_stop_it_keeps_whole_parts(
     assert stopped.value.exit_code == 143
     assert len(list(output.glob("part-*"))) == 2
     assert run(source, output, predictor)["last_run"]["rows"] == 5
+
+
+def test_a_full_disk_is_told_and_what_was_written_is_gone_on_from(
+    predictor: SentimentPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = write_rows(tmp_path / "texts.csv"), tmp_path / "out"
+    real = pq.write_table
+
+    def write(table: pa.Table, file: Any) -> None:
+        if output.joinpath("part-00000.parquet").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(table, file)
+
+    monkeypatch.setattr(pq, "write_table", write)
+    with pytest.raises(StoreError, match="disk is full"):
+        run(source, output, predictor)
+    assert {path.name for path in output.iterdir()} == {JOB_FILE, "part-00000.parquet"}
+    monkeypatch.setattr(pq, "write_table", real)
+    assert run(source, output, predictor)["last_run"]["rows"] == ROWS - 10
 
 
 def test_an_input_that_changes_meanwhile_is_told(
