@@ -12,8 +12,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.registry import CHAMPION, WEIGHTS_TAG, ModelRegistry, Version
-from unroll.bulk import PART_ROWS, ScoringFolder, ScoringJob, score_table
+from unroll.bulk import PART_ROWS, score_table
 from unroll.bulk_input import TextTable
+from unroll.bulk_output import ScoringFolder, ScoringJob
 from unroll.config import registered_name
 from unroll.errors import RegistryError
 from unroll.precision import scoring_precision

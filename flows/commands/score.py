@@ -22,8 +22,8 @@ def score_in_parts(input_path: Path, output_path: Path, model: str | None, optio
     the output's folder, the servers or the model do not do.
     """
     logger.info("unroll: scoring %s into %s", input_path, output_path)
-    from unroll.bulk import ScoringFolder
     from unroll.bulk_input import check_texts
+    from unroll.bulk_output import ScoringFolder
 
     check_texts(input_path, options["text_column"])
     ScoringFolder(output_path).check()

@@ -20,9 +20,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unroll import bulk
-from unroll.bulk import JOB_FILE, MANIFEST_FILE, ScoringFolder, ScoringJob, score_table
+from unroll import bulk_output
+from unroll.bulk import score_table
 from unroll.bulk_input import TextTable, check_texts, free_name
+from unroll.bulk_output import JOB_FILE, MANIFEST_FILE, ScoringFolder, ScoringJob
 from unroll.config import AnyConfig
 from unroll.data.encoded import EncodedCorpus
 from unroll.errors import ConfigError, DataError, InterruptedScoring, StoreError
@@ -128,8 +129,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(
 
         with pytest.MonkeyPatch.context() as patch:
             for name in ("replace", "fsync"):
-                real = getattr(bulk.os, name)
-                patch.setattr(bulk.os, name, lambda *values, real=real: (die(), real(*values))[1])
+                real = getattr(bulk_output.os, name)
+                patch.setattr(bulk_output.os, name, lambda *values, real=real: (die(), real(*values))[1])
             with suppress(Killed):
                 run(source, place / "out", predictor, part_rows=part_rows)
     run(source, place / "out", predictor, part_rows=part_rows)
