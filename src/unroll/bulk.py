@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from unroll.bulk_input import TextTable, free_name
 from unroll.bulk_output import JOB_KEY, ScoringFolder, ScoringJob
 from unroll.data.progress import Progress
-from unroll.errors import DataError, InterruptedScoring, StoreError
+from unroll.errors import InterruptedScoring, StoreError
 from unroll.files import sha256_of, writing
 from unroll.prediction import SentimentPredictor
 from unroll.training.stop import StopRequest
@@ -41,14 +41,13 @@ def score_table(
 
     Each part has the input's columns, ``label``, ``probability_<class>``, ``row`` (from 1), ``model_name``,
     ``model_version`` and ``model_digest`` (SHA-256 of the weights). Where the input has a column of that name, the new
-    one is ``predicted_…`` or ``scoring_…``. A missing text is scored as an empty one and stays
-    missing. On one machine the parts have the same bytes however often the job was stopped.
+    one is ``predicted_…`` or ``scoring_…``. A missing text is scored as an empty one and stays missing. On one machine,
+    with one number of threads, the parts have the same bytes however often the job was stopped.
 
     Raises ConfigError: see `ScoringFolder.begin`. StoreError: the disk refuses. DataError: the input changed meanwhile.
     InterruptedScoring: SIGTERM or SIGINT came; whole parts stay.
     """
     started = time.perf_counter()
-    before = texts.path.stat()
     with writing(output.folder):
         whole = output.begin(job, overwrite)
     if output.is_done:
@@ -61,10 +60,8 @@ def score_table(
     with writing(output.folder), StopRequest() as stop:
         for number, part in enumerate(texts.parts(first, job.part_rows), whole):
             scored = _scored(part, texts, predictor, job, number * job.part_rows, progress, stop)
+            texts.check_unchanged()
             output.publish(number, scored)
-    after = texts.path.stat()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise DataError(f"{texts.path} was changed while it was scored; run again with --overwrite, and leave it be.")
     with writing(output.folder):
         manifest = _manifest(texts, job, output)
         seconds = time.perf_counter() - started

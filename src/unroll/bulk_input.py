@@ -29,6 +29,8 @@ class TextTable:
     num_rows: int
     sha256: str
     """Of the file's bytes."""
+    stamp: tuple[int, int] | None
+    """The file's size and time of change (nanoseconds) before it was read."""
 
     @classmethod
     def open(cls, path: Path, text_column: str) -> TextTable:
@@ -36,7 +38,7 @@ class TextTable:
 
         Raises DataError: what `check_texts` refuses; a column of no one type; a text column that holds no text.
         """
-        table = check_texts(path, text_column)
+        table, stamp = check_texts(path, text_column), _stamp(path)
         schema, num_rows = schema_and_rows(path, table, text_column)
         kind = schema.field(text_column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -44,7 +46,15 @@ class TextTable:
                 f"{path}: column {text_column!r} holds {kind}; expected text. Its columns are "
                 f"{', '.join(table.columns)}; choose another with --text-column NAME."
             )
-        return cls(path, table, text_column, schema, num_rows, sha256_of(path))
+        return cls(path, table, text_column, schema, num_rows, sha256_of(path), stamp)
+
+    def check_unchanged(self) -> None:
+        """Raise DataError where the file is not the one any more whose digest was taken."""
+        if _stamp(self.path) != self.stamp:
+            raise DataError(
+                f"{self.path} was changed while it was scored. Parts that are written are of the file as it was; to "
+                "score it as it is, run again with --overwrite."
+            )
 
     def parts(self, first: int, size: int) -> Iterator[pa.Table]:
         """The rows from index ``first`` on, ``size`` at a time; the last part may be smaller."""
@@ -110,6 +120,14 @@ def schema_and_rows(path: Path, table: ReviewTable, text_column: str) -> tuple[p
         rows = sum(len(batch[text_column]) for batch in table.read([text_column]))
         return pa.schema([(name, pa.string()) for name in table.columns]), rows
     return _inferred(path, table)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _inferred(path: Path, table: ReviewTable) -> tuple[pa.Schema, int]:

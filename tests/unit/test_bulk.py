@@ -263,7 +263,9 @@ def test_an_input_that_changes_meanwhile_is_told(
     )
     with pytest.raises(DataError, match="was changed while it was scored"):
         run(source, tmp_path / "out", predictor)
-    assert not (tmp_path / "out" / MANIFEST_FILE).exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {JOB_FILE}
+    with pytest.raises(ConfigError, match="input_sha256 was"):
+        run(source, tmp_path / "out", predictor)
 
 
 def test_columns_of_the_same_name_stay_beside_the_new_ones(predictor: SentimentPredictor, tmp_path: Path) -> None:
