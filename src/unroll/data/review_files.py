@@ -24,7 +24,8 @@ from unroll.data.text_files import iter_utf8, require_file
 from unroll.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
-_CSV_BLOCK_BYTES = 16 << 20
+_CSV_BLOCK_BYTES = 4 << 20
+"""The longest row, and a 32nd of what is held at most: Arrow reads that many blocks ahead of a slow consumer."""
 _SHOWN_ROWS = 10
 
 Batch = dict[str, list[Any]]
