@@ -27,13 +27,13 @@ def run_server(app: FastAPI, host: str, port: int, announce: Callable[[str], Non
 
     Raises UnrollError where the address is not to be had.
     """
+    listener = _listen(host, port)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     # each prompt with a character that the model never saw would be a line; the answer says so already
     logging.getLogger("unroll.generation").setLevel(logging.ERROR)
     # The event loop gives the interpreter away at each read and write, and gets it back from a busy thread only after
     # this time: 5 ms by default, several times a request.
     sys.setswitchinterval(SECONDS_TO_SWITCH)
-    listener = _listen(host, port)
     config = uvicorn.Config(
         app,
         log_config=None,
