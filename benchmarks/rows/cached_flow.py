@@ -37,7 +37,7 @@ SETTINGS = (
     "evaluation.rival=false",
 )
 SERVERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
-STEPS = 60
+STEPS = 200
 """Steps of a bout with or without tracking: some seconds, a point of the curves each 20."""
 QUICK_STEPS = 20
 TEN_MINUTES = 600.0

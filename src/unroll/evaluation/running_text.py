@@ -17,7 +17,6 @@ from unroll.config import LanguageModelConfig
 from unroll.data.corpora import TextCorpus
 from unroll.data.encoded import EncodedCorpus
 from unroll.data.splits import cut_text
-from unroll.evaluation import plots
 from unroll.evaluation.baselines import ngram_rival
 from unroll.evaluation.behaviour import save_behaviour
 from unroll.evaluation.behaviour_text import Score, test_text
@@ -164,6 +163,8 @@ def _draw(
     history: History,
     folder: Path,
 ) -> None:
+    from unroll.evaluation import plots  # matplotlib takes its time, and a kept evaluation draws nothing
+
     folder.mkdir()
     points = history.read()
     threshold = config.training.max_gradient_norm if config.training.clip == "norm" else None

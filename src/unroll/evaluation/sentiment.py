@@ -16,7 +16,6 @@ from unroll.data.corpora import ReviewCorpus
 from unroll.data.encoded import EncodedCorpus
 from unroll.data.sample_reviews import CLASS_NAMES
 from unroll.data.splits import ReviewSplits, split_reviews
-from unroll.evaluation import plots
 from unroll.evaluation.baselines import tfidf_rival
 from unroll.evaluation.behaviour import BehaviourResult, save_behaviour
 from unroll.evaluation.behaviour_reviews import test_reviews
@@ -149,6 +148,8 @@ def _draw(
     history: History,
     folder: Path,
 ) -> None:
+    from unroll.evaluation import plots  # matplotlib takes its time, and a kept evaluation draws nothing
+
     folder.mkdir()
     points = history.read()
     threshold = config.training.max_gradient_norm if config.training.clip == "norm" else None
