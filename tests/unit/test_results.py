@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -11,10 +12,26 @@ from typing import Any
 import pytest
 
 from benchmarks.book import RESULTS, RUNS, markdown
+from benchmarks.report import number
+from benchmarks.run import RESULTS as BENCH_RESULTS
 from benchmarks.serving import RESULTS as SERVING_RESULTS
 from benchmarks.serving import table as serving_table
 
 ROOT = Path(__file__).parents[2]
+IN_THE_README = (
+    ("sentiment", "unroll over the chapter's way"),
+    ("language-model", "unroll, bfloat16, over the chapter's way"),
+    ("generation", "unroll, 1 text, over the chapter's way"),
+    ("generation", "unroll, 64 texts, over the chapter's way"),
+    ("preparation", "unroll, ids on disk, over the chapter's way"),
+    ("scoring", "book: unroll over the plain way"),
+    ("peak-memory", "peak memory of training on 1,000 MB, MiB"),
+    ("peak-memory", "peak memory of training on 2,000 MB, MiB"),
+    ("cached-flow", "unroll run on kept stages, seconds"),
+    ("cached-flow", "unroll run, running servers, seconds"),
+    ("start-up", "unroll --help, seconds"),
+)
+"""Promises of `make bench` whose medians stand in the README, in its order."""
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +81,17 @@ def _is(row: Mapping[str, Any], project: str, preset: str) -> bool:
 
 def _front_page() -> str:
     return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_speed_table_is_the_recorded_run() -> None:
+    bench = json.loads((BENCH_RESULTS / "bench.json").read_text(encoding="utf-8"))
+    assert not bench["quick"]
+    assert bench["real_corpora"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme[readme.index("Medians of one run on two quiet cores") : readme.index("Where it comes from: reviews")]
+    stated = re.findall(r"\*\*([\d.,]+)\*\*", table)
+    promises = {(row["name"], promise["what"]): promise for row in bench["rows"] for promise in row["promises"]}
+    expected = [number(promises[key]["ratio"]["median"]) for key in IN_THE_README]
+    assert stated == expected
+    missed = [key for key in IN_THE_README if promises[key]["kept"] is False]
+    assert table.count("not reached") == len(missed), missed
