@@ -36,7 +36,7 @@ def test_each_verdict_is_entered_with_who_what_and_why(place: Place) -> None:
     last = place.promotions.entries()[-1]
     assert (last.judge, last.champion, last.based_on, last.number) == ("gate", "1", 1, 4)
     assert last.asked_by
-    assert last.evidence == BETTER.to_dict()
+    assert last.evidence == {"champion": BETTER.to_dict()}
     assert len(last.data_digest) == len(last.request) == 64
     assert last.run_id == place.registry.version(place.name, "4").run_id
     assert abs(last.time - time.time()) < 120
