@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ def draw(curve: Curve, points: list[dict[str, Any]], path: Path) -> None:
     time.plot(sizes, seconds, "o-", color=BLUE, label=label)
     time.plot(sizes, cpu_seconds, "s--", color=ORANGE, label=cpu_label)
     time.plot(sizes, [seconds[0] * size / sizes[0] for size in sizes], ":", color=GREY, label="slope 1")
-    finish(time, curve.title, "", f"seconds: {curve.time_name}")
+    finish(time, curve.title, "", "\n".join(wrap(f"seconds: {curve.time_name}", 32)))
     memory.plot(sizes, [point["resident_mib"] for point in points], "o-", color=BLUE, label="resident")
     if all(point["anonymous_mib"] is not None for point in points):
         memory.plot(
