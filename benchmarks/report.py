@@ -111,6 +111,13 @@ def _check_lines(checks: Fields) -> Iterable[str]:
         same = checks["same_text"]
         verdict = "the same text" if same["same"] else "**another text**"
         yield f"From the same weights and noise both make {verdict} ({same['characters']} characters)."
+    if "bits_per_char_by_precision" in checks:
+        found = checks["bits_per_char_by_precision"]
+        bits = ", ".join(f"{name} {value:.4f}" for name, value in found["bits_per_char"].items())
+        yield (
+            f"What the products' precision costs, bits a character on {found['characters']:,} held-out ones after "
+            f"{found['steps']} steps of training: {bits}."
+        )
     if "identical_tokens" in checks:
         same = checks["identical_tokens"]
         yield f"Identical tokens: {same['tokens']:,} of {same['reviews']:,} reviews compared one by one."

@@ -132,6 +132,10 @@ def generate(
     model: Annotated[
         str | None, typer.Option(help="Version number, alias, or name/version; the champion by default.")
     ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"],
+        typer.Option(help="auto: bfloat16 for several texts where it was measured to be faster; other roundings."),
+    ] = "float32",
 ) -> None:
     """Text by the champion, as it is made."""
     from flows.commands.use import generate_texts
@@ -145,7 +149,7 @@ def generate(
         "seed": seed,
         "stop": tuple(stop or ()),
     }
-    generate_texts(prompt, count, model, options)
+    generate_texts(prompt, count, model, options, precision)
 
 
 @models_app.command("list")

@@ -70,14 +70,16 @@ def predict_file(
             progress.advance(len(texts))
 
 
-def generate_texts(prompt: str, count: int, model: str | None, options: dict[str, Any]) -> None:
+def generate_texts(
+    prompt: str, count: int, model: str | None, options: dict[str, Any], precision: str = "float32"
+) -> None:
     """Print the prompt and what follows it: one text as it is made, several together with a line between them."""
     with _model_folder("language_model", model) as folder:
         from unroll.generation import SamplingSettings, TextGenerator
         from unroll.training.device import resolve_device
 
         settings = SamplingSettings(**options)
-        generator = TextGenerator.load(folder, resolve_device("auto"))
+        generator = TextGenerator.load(folder, resolve_device("auto"), precision)
     if count > 1:
         logger.info("making %d texts of %d characters", count, settings.length)
         print("\n---\n".join(generator.generate([prompt] * count, settings)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from unroll.errors import PredictionError
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.saved import load_model
 from unroll.models.stepping import State, SteppingModel
+from unroll.precision import generation_precision
 from unroll.threads import map_on_threads, num_threads, one_blas_thread
 
 logger = logging.getLogger(__name__)
@@ -75,21 +75,29 @@ class SamplingSettings:
 class TextGenerator:
     """A trained model and its characters, ready to go on from a prompt."""
 
-    def __init__(self, model: CharLanguageModel, encoder: TextEncoder, device: torch.device) -> None:
-        """The model is moved to the device."""
+    def __init__(
+        self, model: CharLanguageModel, encoder: TextEncoder, device: torch.device, precision: str = "float32"
+    ) -> None:
+        """The model is moved to the device.
+
+        precision: of the layers' products, as `unroll.precision.generation_precision` takes it; it asks which are
+        faster for so many texts, so with "auto" one text alone and the same among many are made by other roundings.
+        """
         self.model = model.to(device)
         self.encoder = encoder
         self.device = device
+        self.precision = precision
+        self._stepping_models: dict[str, SteppingModel] = {}
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> TextGenerator:
+    def load(cls, folder: Path, device: torch.device, precision: str = "float32") -> TextGenerator:
         """Read a model folder. Raises PredictionError where the model is no language model."""
         saved = load_model(folder, device)
         if not isinstance(saved.model, CharLanguageModel):
             raise PredictionError(
                 f"The model is of the project {saved.config.project}; generating needs a language model."
             )
-        return cls(saved.model, saved.encoder, device)
+        return cls(saved.model, saved.encoder, device, precision)
 
     def generate(self, prompts: list[str], settings: SamplingSettings) -> list[str]:
         """Go on from each prompt; returns the prompts with what follows them. Sample i uses the i-th noise stream.
@@ -101,9 +109,10 @@ class TextGenerator:
         for start in range(0, len(prompts), MOST_TOGETHER):
             samples = range(start, min(start + MOST_TOGETHER, len(prompts)))
             token_ids = self._prompt_ids([prompts[sample] for sample in samples])
+            stepping_model = self._stepping_model(len(prompts))
             with one_blas_thread():
                 for texts in map_on_threads(
-                    lambda part: self._generate(token_ids[part], settings, samples[part]),  # noqa: B023
+                    lambda part: self._generate(stepping_model, token_ids[part], settings, samples[part]),  # noqa: B023
                     self._parts(len(samples)),
                 ):
                     made += texts
@@ -115,7 +124,7 @@ class TextGenerator:
         Characters of the prompt that the model never saw are read as `<unk>`, with a warning; neither `<unk>` nor
         `<pad>` is ever made.
         """
-        steps = self._make(self._prompt_ids([prompt]), settings, [sample])
+        steps = self._make(self._stepping_model(1), self._prompt_ids([prompt]), settings, [sample])
         while True:
             with one_blas_thread():  # not while the reader of the stream is at work
                 made = next(steps, None)
@@ -130,12 +139,16 @@ class TextGenerator:
         return [slice(start, stop) for start, stop in pairwise(edges.tolist())]
 
     def _generate(
-        self, prompts: Sequence[torch.Tensor], settings: SamplingSettings, samples: Sequence[int]
+        self,
+        stepping_model: SteppingModel,
+        prompts: Sequence[torch.Tensor],
+        settings: SamplingSettings,
+        samples: Sequence[int],
     ) -> list[str]:
         """What follows each prompt."""
         tokens = self.encoder.vocabulary.tokens
         texts: list[list[str]] = [[] for _ in prompts]
-        for rows, token_ids in self._make(prompts, settings, samples):
+        for rows, token_ids in self._make(stepping_model, prompts, settings, samples):
             for row, token_id in zip(rows, token_ids.tolist(), strict=True):
                 texts[row].append(tokens[token_id])
         return ["".join(text) for text in texts]
@@ -145,13 +158,17 @@ class TextGenerator:
         return self._read(self._prompt_ids(prompts))
 
     def _make(
-        self, prompts: Sequence[torch.Tensor], settings: SamplingSettings, samples: Sequence[int]
+        self,
+        stepping_model: SteppingModel,
+        prompts: Sequence[torch.Tensor],
+        settings: SamplingSettings,
+        samples: Sequence[int],
     ) -> Iterator[tuple[list[int], NDArray[np.int64]]]:
         """Step by step, the places in ``prompts`` of the texts that have not ended, and the next character of each."""
         logger.debug("generating %d characters for %d prompts", settings.length, len(prompts))
         noise = Noise(settings.seed, samples, len(self.encoder.vocabulary))
         logits, state = self._read(prompts)
-        stepper = self._stepping_model.begin(state)
+        stepper = stepping_model.begin(state)
         ends = _Ends(settings.stop, self.encoder.vocabulary, len(prompts))
         rows = list(range(len(prompts)))
         for step in range(settings.length):
@@ -167,9 +184,11 @@ class TextGenerator:
             if step + 1 < settings.length:
                 logits = stepper.step(token_ids)
 
-    @cached_property
-    def _stepping_model(self) -> SteppingModel:
-        return SteppingModel(self.model)
+    def _stepping_model(self, num_texts: int) -> SteppingModel:
+        precision = generation_precision(self.precision, self.model, self.device, num_texts)
+        if precision not in self._stepping_models:
+            self._stepping_models[precision] = SteppingModel(self.model, precision)
+        return self._stepping_models[precision]
 
     @torch.inference_mode()
     def _read(self, prompts: Sequence[torch.Tensor]) -> tuple[Array, State]:

@@ -21,6 +21,7 @@ from torch import nn
 
 from unroll.errors import PredictionError
 from unroll.models.classifier import SentimentClassifier
+from unroll.models.language_model import CharLanguageModel
 
 SCORING_PRECISIONS = ("float32", "bfloat16", "auto")
 
@@ -30,16 +31,32 @@ def scoring_precision(name: str, model: SentimentClassifier, device: torch.devic
 
     Raises PredictionError for a name that is none.
     """
-    if name not in SCORING_PRECISIONS:
-        raise PredictionError(f"precision is {name!r}; expected {', '.join(SCORING_PRECISIONS)}.")
+    _check(name)
+    return _measured_best(model, device) if name == "auto" else name
+
+
+def generation_precision(name: str, model: CharLanguageModel, device: torch.device, num_texts: int) -> str:
+    """The precision that a name stands for when texts are made, a character of each a step.
+
+    `auto` is bfloat16 for several texts by an LSTM on a CPU that computes in it, else float32: a product with one row
+    alone waits for memory, and NumPy's is the quicker one.
+
+    Raises PredictionError for a name that is none.
+    """
+    _check(name)
     if name != "auto":
         return name
-    return _measured_best(model, device)
+    return "float32" if num_texts == 1 else _measured_best(model, device)
 
 
 def training_precision(name: str, model: nn.Module, device: torch.device) -> str:
     """The precision that ``training.precision`` stands for: `auto` as for scoring, any other name itself."""
     return _measured_best(model, device) if name == "auto" else name
+
+
+def _check(name: str) -> None:
+    if name not in SCORING_PRECISIONS:
+        raise PredictionError(f"precision is {name!r}; expected {', '.join(SCORING_PRECISIONS)}.")
 
 
 def _measured_best(model: nn.Module, device: torch.device) -> str:

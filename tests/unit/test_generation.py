@@ -55,6 +55,13 @@ def test_a_text_does_not_depend_on_those_made_beside_it(generator: TextGenerator
     assert generator.generate(["d", "gh gh"], sampling())[1] == together[1]
 
 
+def test_in_bfloat16_a_text_does_not_depend_on_those_made_beside_it_either(generator: TextGenerator) -> None:
+    rounded = TextGenerator(generator.model, generator.encoder, generator.device, "bfloat16")
+    together = rounded.generate(["ab", "gh gh", "c"], sampling())
+    assert together[0] == rounded.generate(["ab"], sampling())[0]
+    assert together[0] == "ab" + "".join(rounded.stream("ab", sampling()))
+
+
 def test_samples_of_one_prompt_differ(generator: TextGenerator) -> None:
     assert len(set(generator.generate(["ab"] * 4, sampling()))) == 4
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from unroll.config import SentimentModelConfig
+from unroll.config import CharModelConfig, SentimentModelConfig
 from unroll.errors import PredictionError
 from unroll.models.classifier import SentimentClassifier
-from unroll.precision import scoring_precision, training_precision
+from unroll.models.language_model import CharLanguageModel
+from unroll.precision import generation_precision, scoring_precision, training_precision
 
 CPU = torch.device("cpu")
 
@@ -51,3 +52,14 @@ def test_training_follows_the_same_table(monkeypatch: pytest.MonkeyPatch) -> Non
     assert training_precision("auto", classifier("gru"), CPU) == "float32"
     assert training_precision("auto", classifier("lstm"), torch.device("cuda")) == "float32"
     assert training_precision("float16", classifier("lstm"), CPU) == "float16"
+
+
+def test_one_text_alone_is_made_in_float32_and_several_as_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    model = CharLanguageModel(CharModelConfig(embedding_dim=4, hidden_size=4), 10)
+    assert generation_precision("auto", model, CPU, 1) == "float32"
+    assert generation_precision("auto", model, CPU, 2) == "bfloat16"
+    assert generation_precision("bfloat16", model, CPU, 1) == "bfloat16"
+    assert generation_precision("float32", model, CPU, 64) == "float32"
+    with pytest.raises(PredictionError, match="precision is 'int8'"):
+        generation_precision("int8", model, CPU, 64)

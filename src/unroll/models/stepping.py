@@ -8,12 +8,16 @@ them: its calls cost a fraction of PyTorch's, and its product of one row with a 
 Of a sigmoid only tanh is taken: σ(x) = (1 + tanh(x / 2)) / 2, with the halving folded into the weights, which is exact.
 So one call serves all gates. The same as the model's own forward pass to rounding.
 
+In bfloat16 the products of the layers are PyTorch's, from two texts on twice as fast as NumPy's where the processor
+multiplies such numbers; state, gates and the output layer stay as they are. One text alone is faster in float32.
+
 Dimensions: B texts, V vocabulary, H hidden units, G gates of a cell (4 for an LSTM, 3 for a GRU, 1 for a simple RNN).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +32,8 @@ from unroll.models.recurrent import LayerState
 State = tuple[LayerState, ...]
 Array = NDArray[np.floating[Any]]
 Ids = NDArray[np.int64]
+Product = Callable[[Array, Array], object]
+"""Writes rows (B, I) times a weight into its second argument (B, O)."""
 
 
 class Stepper(ABC):
@@ -55,8 +61,11 @@ class SteppingModel:
     The weights are those of the moment it is made; after they have changed, make another.
     """
 
-    def __init__(self, model: CharLanguageModel) -> None:
-        """Fold what does not depend on the text. On a GPU, and with an output recurrence, the model reads itself."""
+    def __init__(self, model: CharLanguageModel, precision: str = "float32") -> None:
+        """Fold what does not depend on the text. On a GPU, and with an output recurrence, the model reads itself.
+
+        precision: of the products, "float32" (that of the weights) or "bfloat16"; the model itself knows no other.
+        """
         self._model = model
         layers = list(model.recurrent.forward_layers)
         self._weights: list[_LayerWeights] = []
@@ -64,7 +73,8 @@ class SteppingModel:
             return
         for layer in layers:
             assert isinstance(layer, nn.RNNBase)
-            self._weights.append(_fold(layer, None if self._weights else model.embedding.weight.detach()))
+            table = None if self._weights else model.embedding.weight.detach()
+            self._weights.append(_fold(layer, table, in_bfloat16=precision == "bfloat16"))
         self._output = _transposed(model.output.weight)
         self._output_bias = _to_array(model.output.bias)
 
@@ -98,19 +108,41 @@ class _ModelStepper(Stepper):
         return self._state
 
 
+class _Matrix:
+    """A weight (O, I) that rows are multiplied with, in its own precision or in bfloat16."""
+
+    def __init__(self, weight: Tensor, *, in_bfloat16: bool) -> None:
+        self._weight = weight.bfloat16() if in_bfloat16 else _transposed(weight)
+
+    def product(self, num_rows: int) -> Product:
+        """The product for so many rows, with memory of its own."""
+        weight = self._weight
+        if not isinstance(weight, Tensor):
+            return lambda rows, out: np.dot(rows, weight, out=out)
+        rounded = weight.new_empty(num_rows, weight.shape[1])
+        product = weight.new_empty(num_rows, weight.shape[0])
+
+        def multiply(rows: Array, out: Array) -> None:
+            rounded.copy_(torch.from_numpy(rows))
+            torch.mm(rounded, weight.T, out=product)
+            torch.from_numpy(out).copy_(product)
+
+        return multiply
+
+
 class _LayerWeights(NamedTuple):
     """One recurrent layer. Its gates stand so that those with a sigmoid come first, their weights halved."""
 
     kind: str
     """LSTM, GRU, RNN_TANH or RNN_RELU, PyTorch's names."""
-    is_table: bool
-    """Whether ``inputs`` has the gates of each character, biases and all, or is to be multiplied."""
-    inputs: Array
-    """(V, G H) or (E, G H)"""
+    table: Array | None
+    """(V, G H): of the first layer, the gates of each character, biases and all."""
+    inputs: _Matrix | None
+    """(G H, H): of the layers above it."""
     bias_ih: Array
     """(G H,): of the input product. All of the bias, but for a GRU's candidate."""
-    hidden: Array
-    """(H, G H)"""
+    hidden: _Matrix
+    """(G H, H)"""
     bias_hn: Array
     """(H,): a GRU's own for its candidate, within the reset gate's reach."""
 
@@ -130,6 +162,8 @@ class _Cell(ABC):
         self.state = state
         self.gates, self.of_input = (np.empty((rows, self.num_gates * size), state[0].dtype) for _ in range(2))
         self.spare = np.empty_like(state[0])
+        self._hidden_product = self.weights.hidden.product(rows)
+        self._input_product = None if self.weights.inputs is None else self.weights.inputs.product(rows)
 
     @property
     def h(self) -> Array:
@@ -148,12 +182,12 @@ class _Cell(ABC):
     def read(self, inputs: Array | Ids) -> None:
         """One step. inputs: (B, E), or (B,) token ids for the table."""
         weights = self.weights
-        if weights.is_table:
-            weights.inputs.take(inputs, axis=0, out=self.of_input, mode="clip")  # type: ignore[call-overload]
-        else:
-            np.dot(inputs, weights.inputs, out=self.of_input)
+        if weights.table is not None:
+            weights.table.take(inputs, axis=0, out=self.of_input, mode="clip")  # type: ignore[call-overload]
+        elif self._input_product is not None:
+            self._input_product(inputs, self.of_input)
             np.add(self.of_input, weights.bias_ih, out=self.of_input)
-        np.dot(self.h, weights.hidden, out=self.gates)
+        self._hidden_product(self.h, self.gates)
         self.advance()
 
     @abstractmethod
@@ -249,7 +283,7 @@ def _finish_sigmoid(halves: Array) -> None:
     np.add(halves, 0.5, out=halves)
 
 
-def _fold(layer: nn.RNNBase, embedding: Tensor | None) -> _LayerWeights:
+def _fold(layer: nn.RNNBase, embedding: Tensor | None, *, in_bfloat16: bool) -> _LayerWeights:
     """embedding: (V, E) of the first layer; None for one whose input is another layer's output."""
     kind = layer.mode
     weight_ih, weight_hh, bias_ih, bias_hh = (_stack(kind, part.detach()) for part in layer_parameters(layer))
@@ -257,11 +291,13 @@ def _fold(layer: nn.RNNBase, embedding: Tensor | None) -> _LayerWeights:
     if kind == "GRU":
         bias_hh[-layer.hidden_size :] = 0.0
     bias = bias_ih + bias_hh
-    inputs = (
-        _transposed(weight_ih) if embedding is None else _to_array(nn.functional.linear(embedding, weight_ih, bias))
-    )
     return _LayerWeights(
-        kind, embedding is not None, inputs, _to_array(bias), _transposed(weight_hh), _to_array(bias_hn)
+        kind,
+        None if embedding is None else _to_array(nn.functional.linear(embedding, weight_ih, bias)),
+        _Matrix(weight_ih, in_bfloat16=in_bfloat16) if embedding is None else None,
+        _to_array(bias),
+        _Matrix(weight_hh, in_bfloat16=in_bfloat16),
+        _to_array(bias_hn),
     )
 
 

@@ -102,3 +102,21 @@ def test_texts_that_came_later_are_read_with_those_that_were_there(settings: dic
     for step in (2, 3):
         logits = stepper.step(token_ids[:, step].numpy())
         np.testing.assert_allclose(logits, expected[:, step], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"cell": "gru"}, {"cell": "rnn_tanh"}])
+def test_bfloat16_products_differ_by_their_rounding_only(settings: dict[str, Any]) -> None:
+    model = make_model(num_layers=2, **settings).float()
+    token_ids = torch.randint(VOCAB_SIZE, (BATCH, 1 + STEPS))
+    with torch.no_grad():
+        expected, _ = model(token_ids)
+        _, state = model(token_ids[:, :1])
+    stepper = SteppingModel(model, "bfloat16").begin(state)
+    stepper.step(token_ids[:, 1].numpy())
+    stepper.keep([0, 2])
+    differences = []
+    for step in range(2, 1 + STEPS):
+        logits = stepper.step(token_ids[[0, 2], step].numpy())
+        differences.append(np.abs(logits - expected[[0, 2], step].numpy()).max())
+    spread = float(expected.std())
+    assert 0 < max(differences) < 0.05 * spread
