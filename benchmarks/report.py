@@ -126,7 +126,7 @@ def _check_lines(checks: Fields) -> Iterable[str]:
         shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["shares"].items())
         verdict = "kept" if found["kept"] else "**not kept**"
         asked = f"at most {100 * found['at_most']:.0f} % was asked for: {verdict}"
-        yield f"Added to ten minutes of training: {shares}; {asked}."
+        yield f"Added to ten minutes of training: {shares} ({100 * found['tracking']:.1f} % of it tracking); {asked}."
     if "largest_difference" in checks:
         differences = ", ".join(f"{name} {value:.1g}" for name, value in checks["largest_difference"].items())
         yield f"Largest difference of a probability from the plain way's: {differences}."

@@ -18,8 +18,7 @@ from unroll.data.encoded import EncodedCorpus
 from unroll.data.encoders import load_encoder
 from unroll.data.vocabulary import Vocabulary
 from unroll.evaluation.card import CardFacts, render_card, shorten_card
-from unroll.evaluation.gate import Decision
-from unroll.evaluation.running_text import read_test_text
+from unroll.evaluation.decisions import Decision
 from unroll.evaluation.slices import Slice, slice_reviews, slice_text
 from unroll.training.energy import ENERGY_FILE
 
@@ -91,6 +90,8 @@ def _slices(config: AnyConfig, candidate: Candidate) -> tuple[Slice, ...]:
             encoded.class_names,
             evaluation.confidence,
         )
+    from unroll.evaluation.running_text import read_test_text
+
     text = read_test_text(TextCorpus.open(candidate.corpus.artifact.folder), config).text
     token_ids = np.asarray(load_encoder(candidate.model.artifact.folder).encode(text))
     options = (evaluation.confidence, evaluation.bootstrap_samples, config.seed)

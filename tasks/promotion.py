@@ -21,7 +21,7 @@ from unroll.errors import RegistryError, StoreError
 from unroll.evaluation.decisions import Entry, Standing, Verdict, stand
 
 if TYPE_CHECKING:
-    from unroll.evaluation.gate import Decision
+    from unroll.evaluation.decisions import Decision
 
 logger = logging.getLogger("unroll.promotion")
 

@@ -1,4 +1,4 @@
-"""What made a run: code, versions, device. Nothing here names a host, a person or a path."""
+"""What made a run: code, versions. Nothing here names a host, a person or a path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ def provenance(config: AnyConfig) -> dict[str, str]:
     return {
         "unroll.project": config.project,
         "unroll.config_digest": config_digest(config),
-        "unroll.device": device_name(config.training.device),
         **code_tags(),
     }
 
@@ -40,17 +39,6 @@ def git_tags(folder: Path) -> dict[str, str]:
         return {}
     is_dirty = _git(folder, "status", "--porcelain") != ""
     return {"mlflow.source.git.commit": commit, "unroll.git_dirty": str(is_dirty).lower()}
-
-
-def device_name(setting: str) -> str:
-    """The GPU's name where ``setting`` (as `training.device`) leads to one, else the CPU's kind."""
-    import torch
-
-    wants_gpu = setting == "auto" or setting.startswith("cuda")
-    if wants_gpu and torch.cuda.is_available():
-        return torch.cuda.get_device_name(None if setting == "auto" else setting)
-    cpu = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
-    return cpu if wants_gpu or setting == "cpu" else setting
 
 
 def _version(distribution: str) -> str:

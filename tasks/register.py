@@ -21,8 +21,7 @@ from tasks.tracked_run import LONGEST_TAG
 from unroll.config import AnyConfig, flatten, registered_name
 from unroll.data.encoders import load_encoder
 from unroll.errors import CheckpointError, RegistryError
-from unroll.evaluation.gate import Decision, Outcome, compare_with_champion, judge_against, judge_first
-from unroll.evaluation.reloading import check_reloaded
+from unroll.evaluation.decisions import Decision, Outcome
 from unroll.evaluation.report import EvaluationReport
 from unroll.files import write_json
 from unroll.store import StageKey, source_digests
@@ -128,6 +127,8 @@ def _tags(candidate: Candidate) -> dict[str, str]:
 def _decide(
     config: AnyConfig, registry: ModelRegistry, champion: Version | None, version: Version, candidate: Candidate
 ) -> Decision:
+    from unroll.evaluation.gate import compare_with_champion, judge_against, judge_first
+
     if champion is None:
         return judge_first(config, candidate.evaluation.artifact.folder)
     if champion.tags.get(WEIGHTS_TAG) == version.tags.get(WEIGHTS_TAG):
@@ -161,6 +162,8 @@ def _decide(
 
 
 def _reload(config: AnyConfig, registry: ModelRegistry, version: Version, candidate: Candidate) -> None:
+    from unroll.evaluation.reloading import check_reloaded
+
     registry.check(version)
     with registry.model_folder(version) as folder:
         number = check_reloaded(config, candidate.corpus.artifact.folder, folder, candidate.evaluation.artifact.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from unroll import stages
 from unroll.config import AnyConfig
 from unroll.files import write_json
 from unroll.training.energy import ENERGY_FILE, counting_energy
-from unroll.training.metrics import History, MetricLogger
+from unroll.training.metrics import History
 
 
 @stage_task("train")
@@ -22,24 +23,13 @@ def train(config: AnyConfig, context: StageContext, encoded: StageResult) -> Sta
     key = stages.train_key(config, encoded.artifact)
     work_folder = context.store.work_folder(key)
     run = context.run()
-    metric_logger = run.logger()
-    try:
-        with run.system_metrics():
-            result = run_stage(
-                context,
-                key,
-                lambda folder: _train(config, encoded, work_folder, folder, metric_logger),
-            )
-    finally:
-        metric_logger.close()
+    result = run_stage(context, key, lambda folder: _train(config, encoded, work_folder, folder, run))
     log_once(context, result, lambda run: _log_training(run, result))
     return result
 
 
-def _train(
-    config: AnyConfig, encoded: StageResult, work_folder: Path, folder: Path, metric_logger: MetricLogger
-) -> None:
-    with counting_energy() as energy:
+def _train(config: AnyConfig, encoded: StageResult, work_folder: Path, folder: Path, run: TrackedRun) -> None:
+    with run.system_metrics(), closing(run.logger()) as metric_logger, counting_energy() as energy:
         stages.train(config, encoded.artifact, work_folder, folder, metric_logger)
     # beside the model, so that it is there for whichever run finds the model trained
     write_json(folder / ENERGY_FILE, asdict(energy))
@@ -60,6 +50,7 @@ def _log_training(run: TrackedRun, result: StageResult) -> None:
     numbers = {name: value for name, value in training.items() if isinstance(value, int | float)}
     run.log_final_metrics({f"training/{name}": value for name, value in numbers.items()})
     run.set_tag("unroll.weights_sha256", training["weights_sha256"])
+    run.set_tag("unroll.device", training["device"])
     for name in ("training.json", "history.jsonl"):
         run.log_artifact(result.artifact.folder / name, "training")
     passages = History(result.artifact.folder / "samples.jsonl").read()

@@ -19,7 +19,6 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
-from tasks import register as register_module
 from tasks.promotion import Promotions
 from tasks.register import Candidate, read_registration, register
 from tasks.registry import CHAMPION, TEST_TAG, ModelRegistry
@@ -27,6 +26,7 @@ from tasks.stage import StageContext, StageResult
 from tasks.tracking import open_run
 from unroll import stages
 from unroll.config import AnyConfig
+from unroll.evaluation import gate
 from unroll.evaluation.comparison import Comparison, compare_classifiers
 from unroll.presets import make_config
 from unroll.store import StageKey, Store
@@ -50,7 +50,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 BETTER = compare_classifiers([False] * 20, [True] * 20)
 WORSE = compare_classifiers([True] * 20, [False] * 20)
-REAL = register_module.compare_with_champion
+REAL = gate.compare_with_champion
 EQUAL = compare_classifiers([True, False] * 10, [True, False] * 10)
 
 
@@ -183,7 +183,7 @@ class Place:
     def judge(self, made: Any, comparison: Comparison | Callable[..., Comparison] = EQUAL, **options: Any) -> Any:
         """Register a candidate; the comparison with the champion comes out as given, or is the real one."""
         answer = comparison if callable(comparison) else lambda *_: comparison
-        self._patch.setattr(register_module, "compare_with_champion", answer)
+        self._patch.setattr(gate, "compare_with_champion", answer)
         return self.workshop.register(made, self.server.url, **options)
 
     def aliases(self) -> dict[str, str]:

@@ -34,7 +34,7 @@ def run_projects(
     prepare_environment(place)
     server = prefect_server(place)
     server.start()
-    _import_flows()
+    _import_flows(with_torch=server.is_private)
     with server:
         results = [_run_flow(config, preset, from_stage) for config in configs]
     # passages are for reading; the summary keeps to what scripts and CI read
@@ -61,13 +61,15 @@ def _check(
     return configs
 
 
-def _import_flows() -> None:
-    """Import what is heavy while the server starts."""
-    logger.info("loading PyTorch, Prefect and MLflow")
+def _import_flows(with_torch: bool) -> None:
+    """Import what is heavy while a private server starts. Where nothing starts, PyTorch waits until it is needed."""
+    logger.info("loading %sPrefect and MLflow", "PyTorch, " if with_torch else "")
     from flows.logs import quiet_libraries
 
     for flow in FLOWS:
         import_module(flow)
+    if with_torch:
+        import_module("torch")
     quiet_libraries()
 
 

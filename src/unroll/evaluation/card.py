@@ -12,7 +12,7 @@ from typing import Any
 
 from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.data.data_report import DataReport
-from unroll.evaluation.gate import Decision
+from unroll.evaluation.decisions import Decision
 from unroll.evaluation.intervals import Interval
 from unroll.evaluation.report import EvaluationReport
 from unroll.evaluation.slices import Slice

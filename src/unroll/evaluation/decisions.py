@@ -12,11 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+Outcome = Literal["promoted", "held", "rejected"]
+"""Of a judged version."""
 Verdict = Literal["promoted", "held", "rejected", "rolled back", "adopted"]
-"""*promoted, held, rejected*: of a judged version. *rolled back*: an earlier champion is champion again. *adopted*: it
+"""An `Outcome`, or what a person did. *rolled back*: an earlier champion is champion again. *adopted*: it
 was champion before the ledger began."""
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 MOVES: tuple[Verdict, ...] = ("promoted", "rolled back", "adopted")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate decided, and why."""
+
+    outcome: Outcome
+    reason: str
+    evidence: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

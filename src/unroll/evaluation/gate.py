@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from unroll.data.splits import split_reviews
 from unroll.errors import RegistryError, StoreError
 from unroll.evaluation.behaviour import BehaviourResult, load_behaviour
 from unroll.evaluation.comparison import Comparison, compare_classifiers, compare_language_models
+from unroll.evaluation.decisions import Decision, Outcome
 from unroll.evaluation.report import EvaluationReport
 from unroll.evaluation.running_text import read_test_text, score_test_text
 from unroll.evaluation.sentiment import read_test_items
@@ -29,18 +30,8 @@ from unroll.models.saved import load_model
 from unroll.prediction import SentimentPredictor
 from unroll.training.device import resolve_device
 
-Outcome = Literal["promoted", "held", "rejected"]
 WEIGHT: dict[Outcome, int] = {"rejected": 0, "held": 1, "promoted": 2}
 """Of several findings the one of least weight decides."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the gate decided, and why."""
-
-    outcome: Outcome
-    reason: str
-    evidence: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from unroll.config import LanguageModelConfig, SentimentConfig
 from unroll.data.data_report import DataReport, Finding
 from unroll.evaluation.card import NOT_READABLE, CardFacts, render_card, shorten_card
-from unroll.evaluation.gate import Decision
+from unroll.evaluation.decisions import Decision
 from unroll.evaluation.intervals import Interval
 from unroll.evaluation.report import EvaluationReport, Rival
 from unroll.evaluation.slices import Slice

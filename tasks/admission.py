@@ -1,0 +1,134 @@
+"""Whether a flow run of a deployment may begin: not long after its time, not beside another, not after dying often.
+
+A scheduler keeps every run that it could not start, and starts all of them after a long night; a worker that died
+leaves runs that are started again. This is asked in the first task of a flow, where the answer can be given with its
+reason: the run ends as *Skipped*, a completed state, so that nobody is called for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect import get_client, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run as current
+from prefect.states import Completed
+
+from unroll.errors import UnrollError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+logger = logging.getLogger("unroll.admission")
+
+MOST_STARTS = 3
+"""A run whose process died is started again, so often in all."""
+MOST_MINUTES_LATE = 60
+"""A scheduled run that begins later than this is left to the next one."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A flow run about to begin. Times are in UTC."""
+
+    run_id: str
+    expected: datetime
+    begun: datetime
+    is_scheduled: bool
+    """Made by a schedule, rather than by a person or an event."""
+    count: int
+    """How many times it was started, this time included."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Another run of the same deployment that is running now."""
+
+    run_id: str
+    name: str
+    begun: datetime
+
+
+def why_not(start: Start, others: Sequence[Running], most_minutes_late: float) -> str | None:
+    """Why the run is to be skipped; None where it may go on.
+
+    Of runs that begin in the same instant the one with the smallest id goes on. Raises UnrollError where its process
+    has died MOST_STARTS times.
+    """
+    if start.count > MOST_STARTS:
+        raise UnrollError(
+            f"The process of this run died {start.count - 1} times, so it is not begun again. Its logs end where it "
+            "died; where memory ran out the system's log says so. Mend that and run the deployment again."
+        )
+    late = start.begun - start.expected
+    if start.is_scheduled and start.count == 1 and late > timedelta(minutes=most_minutes_late):
+        return (
+            f"late: it was due at {start.expected:%Y-%m-%d %H:%M} UTC and could begin {_hours(late)} after that, more "
+            f"than {most_minutes_late:g} minutes; the next scheduled run does its work"
+        )
+    before = [other for other in others if (other.begun, other.run_id) < (start.begun, start.run_id)]
+    if before:
+        first = min(before, key=lambda other: other.begun)
+        return (
+            f"already running: {first.name} (flow run {first.run_id}) of this deployment, since "
+            f"{first.begun:%Y-%m-%d %H:%M} UTC"
+        )
+    return None
+
+
+def _hours(duration: timedelta) -> str:
+    minutes = round(duration.total_seconds() / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def refused(most_minutes_late: float = MOST_MINUTES_LATE, *, may_overlap: bool = False) -> State[Any] | None:
+    """The state to end a flow with, where it is not to begin; None where it is, as always outside of deployments.
+
+    may_overlap: whether it may run beside others of its deployment. Raises UnrollError as `why_not` does.
+    """
+    if current.deployment_id is None:
+        return None
+    reason = admit(most_minutes_late, may_overlap)
+    return None if reason is None else Completed(name="Skipped", message=reason)
+
+
+@task(name="admit", persist_result=False, cache_policy=NO_CACHE, retries=3, retry_delay_seconds=5)
+def admit(most_minutes_late: float, may_overlap: bool) -> str | None:
+    """Ask the Prefect server about this flow run and those beside it; the reason to skip it, None to go on."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(UUID(str(current.id)))
+        others = [] if may_overlap else _others(client, run)
+    reason = why_not(_start(run), others, most_minutes_late)
+    if reason is not None:
+        logger.info("skipped; %s", reason)
+    return reason
+
+
+def _start(run: FlowRun) -> Start:
+    begun = run.start_time if run.run_count <= 1 and run.start_time else datetime.now(UTC)
+    return Start(str(run.id), run.expected_start_time or begun, begun, bool(run.auto_scheduled), run.run_count)
+
+
+def _others(client: Any, run: FlowRun) -> list[Running]:
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+
+    assert run.deployment_id is not None
+    found = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
+    )
+    others = [other for other in found if other.id != run.id]
+    return [Running(str(other.id), other.name, other.start_time) for other in others if other.start_time]
