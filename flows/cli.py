@@ -234,6 +234,19 @@ def ui(
 
 
 @app.command()
+def deploy(
+    timezone: Annotated[str, typer.Option(help="Of the schedules, such as Europe/Madrid.")] = "UTC",
+    stuck_after: Annotated[
+        float, typer.Option(min=0.1, help="Hours after which a run that has not ended is told of.", metavar="HOURS")
+    ] = 6.0,
+) -> None:
+    """Make the deployments, schedules, triggers and alerts on the Prefect server in PREFECT_API_URL; repeatable."""
+    from flows.commands.deploy import deploy as deploy_flows
+
+    deploy_flows(timezone, stuck_after)
+
+
+@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,

@@ -5,16 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
-from flows.training import run_stages
+from flows.training import run_stages, settle
+from tasks.admission import MOST_MINUTES_LATE, refused
 from unroll.config import SentimentConfig
+from unroll.stages import StageName
 
 
 @flow(name="train-sentiment", flow_run_name="sentiment {preset}", log_prints=False)
 def train_sentiment(
-    config: SentimentConfig = SentimentConfig(),  # noqa: B008 - frozen; the default of the form
-    preset: str = "custom",
-    from_stage: str | None = None,
-) -> dict[str, Any]:
-    """Train, judge and register a classifier of reviews."""
-    return run_stages(config, preset, from_stage)
+    config: SentimentConfig | None = None,
+    preset: str = "sample",
+    settings: list[str] | None = None,
+    from_stage: StageName | None = None,
+    most_minutes_late: float = MOST_MINUTES_LATE,
+) -> dict[str, Any] | State[Any]:
+    """Train, judge and register a classifier of reviews.
+
+    Args:
+        config: Every setting, in full. Without it they are those of the preset.
+        preset: Name or path of a preset; beside a config, the name that the run goes by.
+        settings: section.key=value each, over the preset's.
+        from_stage: Run this stage and those after it anew.
+        most_minutes_late: A scheduled run that begins later than this is skipped.
+    """
+    if refusal := refused(most_minutes_late):
+        return refusal
+    return run_stages(settle("sentiment", config, preset, settings or []), preset, from_stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import mlflow
@@ -22,6 +23,8 @@ from tasks.train import train
 from tasks.validate import validate
 from unroll.config import AnyConfig, config_digest
 from unroll.data.sources import source_fingerprint
+from unroll.errors import ConfigError
+from unroll.presets import load_config
 from unroll.stages import mirror_folder
 from unroll.store import source_digests
 
@@ -51,6 +54,16 @@ def run_stages(config: AnyConfig, preset: str, from_stage: str | None) -> dict[s
         results = (corpus, data_report, encoded, model, evaluation, version)
         summary: dict[str, Any] = report(config, context, str(flow_run.id), {stage.name: stage for stage in results})
         return summary
+
+
+def settle(project: str, config: AnyConfig | None, preset: str, settings: Sequence[str]) -> AnyConfig:
+    """The settings of a flow run: those given in full, or a preset's with some changed. Raises ConfigError for both."""
+    if config is not None and settings:
+        raise ConfigError(
+            f"The parameters config and settings were both given ({', '.join(settings)}); config holds every setting, "
+            "so change it there, or leave it out and name a preset."
+        )
+    return config or load_config(project, preset, settings)
 
 
 def make_run_key(config: AnyConfig) -> str:

@@ -80,11 +80,11 @@ def _run_flow(config: AnyConfig, preset: str, from_stage: str | None) -> dict[st
 
     name = Path(preset).stem
     state = (
-        train_sentiment(config, name, from_stage, return_state=True)
+        train_sentiment(config, name, from_stage=from_stage, return_state=True)
         if isinstance(config, SentimentConfig)
-        else train_language_model(config, name, from_stage, return_state=True)
+        else train_language_model(config, name, from_stage=from_stage, return_state=True)
     )
     if state.state_details.flow_run_id is not None:
         drain_history([state.state_details.flow_run_id])
-    summary: dict[str, Any] = state.result()
-    return summary
+    summary: Any = state.result()
+    return dict(summary)

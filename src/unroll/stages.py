@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from unroll.config import AnyConfig, LanguageModelConfig, SentimentConfig, flatten
 from unroll.data.sources import fetch_reviews, fetch_text, source_fingerprint
@@ -17,7 +17,8 @@ from unroll.files import write_json
 from unroll.store import Artifact, StageKey, source_digests
 from unroll.training.metrics import MetricLogger
 
-STAGES = ("download", "validate", "encode", "train", "evaluate", "register")
+StageName = Literal["download", "validate", "encode", "train", "evaluate", "register"]
+STAGES: tuple[str, ...] = get_args(StageName)
 
 CUTS = (
     "data.validation_fraction",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -185,7 +185,7 @@ class _Cell(ABC):
         if weights.table is not None:
             weights.table.take(inputs, axis=0, out=self.of_input, mode="clip")  # type: ignore[call-overload]
         elif self._input_product is not None:
-            self._input_product(inputs, self.of_input)
+            self._input_product(cast(Array, inputs), self.of_input)
             np.add(self.of_input, weights.bias_ih, out=self.of_input)
         self._hidden_product(self.h, self.gates)
         self.advance()
