@@ -1,7 +1,8 @@
 """The command line: one command, ``unroll``, whose heavy imports wait until they are needed.
 
-Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n stopped by
-signal n with the state saved. Tracebacks only with --debug, which may stand anywhere.
+Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but the gate held
+the model back (only where asked for), 128 + n stopped by signal n with the state saved. Tracebacks only with --debug,
+which may stand anywhere.
 """
 
 from __future__ import annotations
@@ -68,6 +69,32 @@ def run(
 
     projects = ["sentiment", "language_model"] if project == "all" else [project.replace("-", "_")]
     run_projects(projects, config, settings or [], from_stage, summary)
+
+
+@app.command()
+def retrain(
+    project: Annotated[Project, typer.Argument(help="What to retrain.")],
+    config: Annotated[str, typer.Option("--config", "-c", help="Preset name or YAML file.")] = "sample",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="section.key=value; repeatable.", metavar="KEY=VALUE")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a report, as Markdown; one with plots, as HTML, beside it.", metavar="FILE"),
+    ] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write what came of it as JSON.", metavar="FILE")] = None,
+    fail_on_hold: Annotated[
+        bool, typer.Option("--fail-on-hold", help="Exit with 3 where the gate held or rejected the new model.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go through the stages even if nothing changed.")] = False,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the report.")] = "asked for",
+) -> None:
+    """Train again where data, code or settings are not the champion's, and let the gate decide."""
+    from flows.commands.retrain import Request, retrain_project
+
+    name: Literal["sentiment", "language_model"] = "sentiment" if project == "sentiment" else "language_model"
+    request = Request(name, config, settings or [], reason, force)
+    raise typer.Exit(retrain_project(request, report, summary, fail_on_hold))
 
 
 @app.command()

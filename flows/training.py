@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlflow
@@ -15,9 +16,10 @@ from flows.embedded import workplace
 from tasks.download import download
 from tasks.encode import encode
 from tasks.evaluate import evaluate
+from tasks.origin import current_origin, record_origin
 from tasks.register import Candidate, register
 from tasks.report import report
-from tasks.stage import StageContext
+from tasks.stage import StageContext, StageResult
 from tasks.tracking import open_run, sweep_dead_runs
 from tasks.train import train
 from tasks.validate import validate
@@ -25,14 +27,29 @@ from unroll.config import AnyConfig, config_digest
 from unroll.data.sources import source_fingerprint
 from unroll.errors import ConfigError
 from unroll.presets import load_config
+from unroll.retraining import CODE_OF_A_RUN
 from unroll.stages import mirror_folder
 from unroll.store import source_digests
 
 logger = logging.getLogger("unroll.flow")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What the stages made, and the run's summary."""
+
+    context: StageContext
+    stages: dict[str, StageResult]
+    summary: dict[str, Any]
+
+
 def run_stages(config: AnyConfig, preset: str, from_stage: str | None) -> dict[str, Any]:
-    """Download, validate, encode, train, evaluate, register; returns the run's summary.
+    """Download, validate, encode, train, evaluate, register; returns the run's summary."""
+    return train_and_judge(config, preset, from_stage).summary
+
+
+def train_and_judge(config: AnyConfig, preset: str, from_stage: str | None) -> Trained:
+    """As `run_stages`, for those who want to know more than the summary.
 
     One MLflow run holds what one config, data and code make, however often the flow is killed or repeated.
     """
@@ -43,6 +60,7 @@ def run_stages(config: AnyConfig, preset: str, from_stage: str | None) -> dict[s
     with open_run(config, run_key, tags) as run:
         context = StageContext(str(workplace().store), mlflow.get_tracking_uri(), run.run_id, from_stage)
         context.check()
+        record_origin(run, current_origin(config))
 
         corpus = download(config, context)
         data_report = validate(config, context, corpus)
@@ -52,8 +70,8 @@ def run_stages(config: AnyConfig, preset: str, from_stage: str | None) -> dict[s
         version = register(config, context, Candidate(corpus, data_report, encoded, model, evaluation))
 
         results = (corpus, data_report, encoded, model, evaluation, version)
-        summary: dict[str, Any] = report(config, context, str(flow_run.id), {stage.name: stage for stage in results})
-        return summary
+        stages = {stage.name: stage for stage in results}
+        return Trained(context, stages, report(config, context, str(flow_run.id), stages))
 
 
 def settle(project: str, config: AnyConfig | None, preset: str, settings: Sequence[str]) -> AnyConfig:
@@ -68,7 +86,7 @@ def settle(project: str, config: AnyConfig | None, preset: str, settings: Sequen
 
 def make_run_key(config: AnyConfig) -> str:
     """SHA-256 (hex) over the settings, the outside data and the code: what one MLflow run stands for."""
-    code = source_digests(["unroll.stages", "unroll.evaluation.gate", "unroll.data.validation", "unroll.training.fit"])
+    code = source_digests(CODE_OF_A_RUN)
     parts = [config_digest(config), source_fingerprint(config.data, mirror_folder()), code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

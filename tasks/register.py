@@ -29,6 +29,8 @@ from unroll.store import StageKey, source_digests
 logger = logging.getLogger("unroll.register")
 
 FILE_NAME = "registration.json"
+WOULD_PROMOTE = "would_promote"
+"""Question of the evidence where the gate passed a version that ``registry.promote=false`` kept from the title."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ def _register(config: AnyConfig, context: StageContext, candidate: Candidate, re
         decision = _decide(config, registry, promotions.champion(title), version, candidate)
         if decision.outcome == "promoted":
             _reload(config, registry, version, candidate)
+            decision = decision if config.registry.promote else _only_judged(decision, version)
         promotions.record(gate_entry(title, version, decision, request, candidate.corpus.artifact.digest))
 
-    _make_known(registry, version, decision)
+    _make_known(registry, version, decision, may_move=config.registry.promote)
     write_card(config, context, registry, version, decision, candidate)
     logger.info("version %s is %s: %s", version.number, decision.outcome, decision.reason)
     write_json(folder / FILE_NAME, {"name": name, "version": version.number, **asdict(decision)})
@@ -161,6 +164,13 @@ def _decide(
     return Decision("held", f"{words}: {command}", decision.evidence)
 
 
+def _only_judged(decision: Decision, version: Version) -> Decision:
+    """A pass of the gate where it may not promote."""
+    command = f"unroll models promote {version.name}/{version.number} --reason WHY"
+    words = f"{decision.reason} It passes the gate; registry.promote is false, so a person decides: {command}"
+    return Decision("held", words, {**(decision.evidence or {}), WOULD_PROMOTE: {"passed": True}})
+
+
 def _reload(config: AnyConfig, registry: ModelRegistry, version: Version, candidate: Candidate) -> None:
     from unroll.evaluation.reloading import check_reloaded
 
@@ -172,11 +182,16 @@ def _reload(config: AnyConfig, registry: ModelRegistry, version: Version, candid
     )
 
 
-def _make_known(registry: ModelRegistry, version: Version, decision: Decision) -> None:
-    """Tags and the alias ``challenger``: for those who look at the model's page. The ledger has decided."""
+def _make_known(registry: ModelRegistry, version: Version, decision: Decision, *, may_move: bool) -> None:
+    """Tags and, unless the gate only judges, the alias ``challenger``: for those who look at the model's page.
+
+    The ledger has decided.
+    """
     registry.tag(
         version, {"unroll.decision": decision.outcome, "unroll.decision_reason": decision.reason[:LONGEST_TAG]}
     )
+    if not may_move:
+        return
     challenger = registry.by_alias(version.name, CHALLENGER)
     if decision.outcome != "promoted":
         registry.set_alias(version, CHALLENGER)

@@ -288,6 +288,9 @@ class RegistryConfig(Section):
 
     name: str | None = Field(None, min_length=1, pattern=r"^[^/:]+$")
     """Registered model's name; null takes `unroll-<project>`."""
+    promote: bool = True
+    """Let a version that passes the gate become champion. Where false the gate only judges: it says in the ledger what
+    it would do, no alias moves, and a person promotes."""
     require_same_vocabulary: bool = True
     """Hold a better version back where its vocabulary is not the champion's, until a person promotes it."""
     gate: GateConfig = GateConfig()
