@@ -16,14 +16,13 @@ LONGEST_BLOCK = 6_000
 JOINER = "\N{WORD JOINER}"
 """Invisible. Character references keep `@` and `#` from Markdown, not from the filters that run on what it made."""
 # in any other place a character reference stands for the character and never for markup
-ACTIVE = re.compile(r"[\\`*_\[\]<>|~&$^!{}]|(?<=\w):(?=//)|(?<=www)\.")
+ACTIVE = re.compile(r"[\\`*_\[\]<>|~&$^!{}@#]|(?<=\w):(?=//)|(?<=www)\.")
 PLAIN_CODE = re.compile(r"[^`|\\]+")
 
 
 def inert(text: str, longest: int = LONGEST_TEXT) -> str:
     """A text as prose within a line or a cell of a table."""
-    line = ACTIVE.sub(lambda found: f"&#{ord(found[0])};", _one_line(text, longest))
-    return re.sub(r"[@#]", lambda found: f"&#{ord(found[0])};{JOINER}", line)
+    return ACTIVE.sub(_reference, _one_line(text, longest))
 
 
 def code(text: str, longest: int = LONGEST_CELL) -> str:
@@ -44,6 +43,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """A table of cells that are Markdown already."""
     for line in (heads, ["---"] * len(heads), *rows):
         yield f"| {' | '.join(line)} |"
+
+
+def _reference(found: re.Match[str]) -> str:
+    return f"&#{ord(found[0])};" + (JOINER if found[0] in "@#" else "")
 
 
 def _one_line(text: str, longest: int) -> str:

@@ -99,7 +99,7 @@ def _resampled(table: NDArray[np.float64], first: float) -> NDArray[np.float64]:
 
 def _key(curve: Curve) -> str:
     colours = [colour for colour, _ in COLOURS]
-    lengths = [f"{name} in {colour} ({points[-1][0]:,.0f} steps)" for colour, (name, points) in _zip(colours, curve)]
+    lengths = [f"{name} in {colour} (to step {points[-1][0]:,.0f})" for colour, (name, points) in _zip(colours, curve)]
     return f"{_name(curve).capitalize()}: {', '.join(lengths)}."
 
 

@@ -88,7 +88,7 @@ def _decision(account: Account) -> Iterator[str]:
     else:
         yield f"**{account.decision.capitalize()}.** {inert(account.reason)}"
     yield ""
-    asked = f"Asked for: {inert(account.asked)}" + (" (forced)" if account.forced else "")
+    asked = f"Reason: {inert(account.asked)}" + (" (forced)" if account.forced else "")
     settings = "".join(f", {code(setting)}" for setting in account.settings[:MOST_CHANGES])
     yield f"{asked}. Preset {code(account.preset)}{settings}."
 
@@ -114,11 +114,11 @@ def _metrics(account: Account) -> Iterator[str]:
     if rival:
         columns[f"rival: {inert(str(rival.pop('name')))}"] = rival
     names = list(ours) or list(champion.metrics if champion else {})
-    rows = [[inert(name), *(_interval(metrics.get(name)) for metrics in columns.values())] for name in names]
+    rows = [[code(name.removeprefix("test/")), *(_interval(metrics.get(name)) for metrics in columns.values())] for name in names]
     yield from table(["metric", *columns], rows)
     yield ""
     confidence = summary["config"]["evaluation"]["confidence"] if summary else None
-    yield f"In brackets: the {confidence:.0%} interval." if confidence else "In brackets: the interval."
+    yield f"In brackets: the {confidence:.0%} interval." if confidence else "In brackets: the interval of each."
     if champion is not None and not account.same_items:
         yield (
             "The champion was registered with other test items. What is shown of it was measured anew on those of this "
