@@ -9,10 +9,12 @@ from typing import Any
 
 import mlflow
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.embedded import workplace
 from flows.training import Trained, train_and_judge
+from tasks.admission import refused
 from tasks.retrain import compare_with_champion, conclude, report_retraining, was_judged_against_another
 from unroll.config import AnyConfig, ProjectName
 from unroll.errors import UnrollError
@@ -29,20 +31,21 @@ def retrain(
     settings: list[str] = [],  # noqa: B006 - the default of the form; never changed
     reason: str = "asked for",
     forced: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any] | State[Any]:
     """Train, judge and register anew, where data, code or settings are no longer what the champion was made from.
 
     settings: section.key=value, over the preset's. Returns `Account.plain`. Where nothing changed the flow run ends as
     Skipped; it fails as RetrainingFailed, with the account as far as it goes.
     """
+    if refusal := refused(may_overlap=True):
+        return refusal
     account = Account(project, preset, list(settings), reason, forced)
     with accounting_for_failure(account):
         config = load_config(project, preset, settings)
         place = (mlflow.get_tracking_uri(), str(workplace().store))
         account.champion, account.changes = compare_with_champion(config, *place)
         if not account.calls_for_training:
-            skipped: Any = skip(account)  # Prefect takes a state for its data
-            return skipped  # type: ignore[no-any-return]
+            return skip(account)
         trained = train_against_champion(config, account)
         account = conclude(account, trained.context, trained.stages, trained.summary)
         report_retraining(account, trained.context)
@@ -59,7 +62,7 @@ def train_against_champion(config: AnyConfig, account: Account) -> Trained:
     return trained
 
 
-def skip(account: Account) -> Any:
+def skip(account: Account) -> State[Any]:
     """End without training, in a state of that name: the champion is what would come of it."""
     champion = account.champion
     assert champion is not None

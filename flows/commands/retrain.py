@@ -76,7 +76,8 @@ def _run(request: Request) -> Account:
         )
         if state.state_details.flow_run_id is not None:
             drain_history([state.state_details.flow_run_id])
-        return Account.from_plain(state.result())
+        plain: Any = state.result()
+        return Account.from_plain(plain)
 
 
 @contextmanager

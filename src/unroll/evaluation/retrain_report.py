@@ -114,7 +114,10 @@ def _metrics(account: Account) -> Iterator[str]:
     if rival:
         columns[f"rival: {inert(str(rival.pop('name')))}"] = rival
     names = list(ours) or list(champion.metrics if champion else {})
-    rows = [[code(name.removeprefix("test/")), *(_interval(metrics.get(name)) for metrics in columns.values())] for name in names]
+    rows = [
+        [code(name.removeprefix("test/")), *(_interval(metrics.get(name)) for metrics in columns.values())]
+        for name in names
+    ]
     yield from table(["metric", *columns], rows)
     yield ""
     confidence = summary["config"]["evaluation"]["confidence"] if summary else None
