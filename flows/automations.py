@@ -32,7 +32,7 @@ Telling = tuple[str, str]
 
 _RUN = "{{ flow_run.name }} ({{ deployment.name }})"
 _STATE = "{{ flow_run.state.message or 'no message' }}"
-_PAGE = "{{ flow_run|ui_url }}"
+_PAGE = "{{ flow_run|ui_url or '' }}"
 
 
 def make_automations(

@@ -17,7 +17,7 @@ from uuid import UUID
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run as current
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
 from unroll.errors import UnrollError
@@ -92,7 +92,7 @@ def refused(most_minutes_late: float = MOST_MINUTES_LATE, *, may_overlap: bool =
 
     may_overlap: whether it may run beside others of its deployment. Raises UnrollError as `why_not` does.
     """
-    if current.deployment_id is None:
+    if deployment.id is None:
         return None
     reason = admit(most_minutes_late, may_overlap)
     return None if reason is None else Completed(name="Skipped", message=reason)
@@ -102,7 +102,7 @@ def refused(most_minutes_late: float = MOST_MINUTES_LATE, *, may_overlap: bool =
 def admit(most_minutes_late: float, may_overlap: bool) -> str | None:
     """Ask the Prefect server about this flow run and those beside it; the reason to skip it, None to go on."""
     with get_client(sync_client=True) as client:
-        run = client.read_flow_run(UUID(str(current.id)))
+        run = client.read_flow_run(UUID(str(flow_run.id)))
         others = [] if may_overlap else _others(client, run)
     reason = why_not(_start(run), others, most_minutes_late)
     if reason is not None:

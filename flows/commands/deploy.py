@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.events.schemas.automations import Automation
 
 logger = logging.getLogger("unroll.deploy")
 
@@ -109,13 +108,13 @@ def _make_deployments(timezone: str) -> None:
 def _make_automations(client: SyncPrefectClient, stuck_after: timedelta) -> str:
     """Bring ours up to date and drop those of ours that are no more; returns whom they tell, in words."""
     from flows.alert import COMMAND_VARIABLE
-    from flows.automations import make_automations
+    from flows.automations import PREFIX, make_automations
 
     webhook = _webhook_block()
     command = client.read_deployment_by_name("alert/command").id if os.environ.get(COMMAND_VARIABLE) else None
     wanted = {automation.name: automation for automation in make_automations(webhook, command, stuck_after)}
-    # the triggers of deployments are automations too; those are Prefect's to make
-    found = {each.name: each for each in client.read_automations() if each.name in wanted or _is_ours(each)}
+    # the triggers of deployments are automations too, under other names; those are Prefect's to make
+    found = {each.name: each for each in client.read_automations() if each.name.startswith(PREFIX)}
     for name, automation in wanted.items():
         if name in found:
             client.update_automation(found[name].id, automation)
@@ -147,17 +146,11 @@ def _webhook_block() -> UUID | None:
     return block_id
 
 
-def _is_ours(automation: Automation) -> bool:
-    from flows.automations import PREFIX
-
-    return automation.name.startswith(PREFIX) and not automation.owner_resource
-
-
 def _describe(client: SyncPrefectClient) -> Iterator[str]:
     from prefect.client.schemas.schedules import CronSchedule
 
     yield f"{'deployment':32}{'when':28}runs in"
-    for deployment in sorted(client.read_deployments(), key=lambda each: each.name):
+    for deployment in client.read_deployments():
         if deployment.work_pool_name != POOL:
             continue
         flow = client.read_flow(deployment.flow_id)
