@@ -17,14 +17,18 @@ from typing import Any, ParamSpec
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
 from prefect.states import Completed
 
 from tasks.tracking import TrackedRun, attach_run
-from unroll.errors import ConfigError
+from unroll.errors import ConfigError, RegistryError
 from unroll.stages import STAGES
 from unroll.store import Artifact, StageKey, Store
 
 logger = logging.getLogger("unroll.stage")
+
+RETRY_DELAYS = [15.0, 60.0]
+"""Seconds before a stage of a deployment is tried again, where that may help."""
 
 Parameters = ParamSpec("Parameters")
 
@@ -105,6 +109,25 @@ def run_stage(context: StageContext, key: StageKey, write: Callable[[Path], None
     return StageResult(key.stage, artifact, skipped, reason, time.perf_counter() - started)
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether a registry that could not be reached is all that went wrong: bad data and refusals stay what they are."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import ConnectionError, Timeout
+
+    cause = error.__cause__
+    if not isinstance(error, RegistryError) or cause is None:
+        return False
+    # MLflow's client wraps the transport's error into words
+    words = ("failed with exception", "failed with error code 5", "Max retries exceeded")
+    said = isinstance(cause, MlflowException) and any(word in str(cause) for word in words)
+    return said or isinstance(cause, ConnectionError | Timeout)
+
+
+def _may_pass(_task: Any, _task_run: Any, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and may_pass(error)
+
+
 def stage_task(name: str) -> Callable[[Callable[Parameters, StageResult]], Callable[Parameters, StageResult]]:
     """Make a stage function a Prefect task whose final state is named Skipped where nothing was to be done.
 
@@ -120,7 +143,11 @@ def stage_task(name: str) -> Callable[[Callable[Parameters, StageResult]], Calla
 
         @wraps(function)
         def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> StageResult:
-            state: Any = run(*args, **kwargs, return_state=True)
+            # where nobody waits for an answer, a server that is being started again is waited for
+            patient = run.with_options(
+                retries=len(RETRY_DELAYS), retry_delay_seconds=RETRY_DELAYS, retry_condition_fn=_may_pass
+            )
+            state: Any = (run if deployment.id is None else patient)(*args, **kwargs, return_state=True)
             result: StageResult = state.result()
             return result
 
