@@ -29,7 +29,7 @@ from unroll.data.vocabulary import Vocabulary, rank_tokens
 if TYPE_CHECKING:
     from unroll.config import WordEncodingConfig
 
-CHARACTERS_PER_CHUNK = 3_000_000
+CHARACTERS_PER_CHUNK = 1_500_000
 CHARACTERS_OF_FIRST_CHUNK = 250_000
 NUMBERS_PER_BLOCK = 500_000
 PREFER_AGAIN = 3
