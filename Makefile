@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-export PIP_NO_CACHE_DIR := 1
+export PIP_NO_CACHE_DIR ?= 1
 # pip asks rustc for its version; where rustup never ran, its shim would answer by making a folder in the home folder
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -34,11 +34,13 @@ test-e2e: setup ## Whole pipelines on real servers and in a real browser (Chromi
 faults: setup ## Kills, full disks, broken servers
 	$(BIN)/python -m pytest -q -m "faults"
 
-lint: setup ## Style, types, floors
+lint: setup ## Style, types, floors, workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.example.yml
 
 # the theme tells at each start that its support ends in May 2027; no --quiet, which would keep warnings from being counted
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1

@@ -165,17 +165,22 @@ def _changes(account: Account) -> Iterator[str]:
 
 def _change_table(changes: list[Change]) -> Iterator[str]:
     shown = changes[:MOST_CHANGES]
-    rows = [[KINDS[each.kind], code(each.name), _value(each, each.before), _value(each, each.now)] for each in shown]
+    rows = [[KINDS[each.kind], code(_name(each)), _value(each, each.before), _value(each, each.now)] for each in shown]
     yield from table(["", "what", "champion", "now"], rows)
     if len(changes) > len(shown):
         yield ""
         yield f"And {len(changes) - len(shown):,} more."
 
 
+def _name(change: Change) -> str:
+    return "commit" if change.name.endswith("git.commit") else change.name.removeprefix("version.")
+
+
 def _value(change: Change, value: str | None) -> str:
     if value is None:
         return "not recorded" if change.kind == "data" or change.name == "unroll" else "none"
-    return code(value[:DIGEST_SHOWN] if change.kind in ("data", "code") else value)
+    is_digest = change.kind in ("data", "code") or _name(change) == "commit"
+    return code(value[:DIGEST_SHOWN] if is_digest else value)
 
 
 def _curves(account: Account, draw: Draw) -> Iterator[str]:
