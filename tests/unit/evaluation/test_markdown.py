@@ -15,7 +15,18 @@ from unroll.evaluation.markdown import JOINER, LONGEST_BLOCK, block, code, inert
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 HOSTILE = (
     *("a | b", "\\| x", "`", "``` x", "<img src=x onerror=alert(1)>", "&lt;b&gt;", "**bold** _i_", "[a](javascript:1)"),
-    *("@everyone", "#12", "![](http://x.example/a.png)", "$x$", "~~gone~~", "a\n\n# b", "a\r\n| c | d |", "\\", "", "   "),
+    *(
+        "@everyone",
+        "#12",
+        "![](http://x.example/a.png)",
+        "$x$",
+        "~~gone~~",
+        "a\n\n# b",
+        "a\r\n| c | d |",
+        "\\",
+        "",
+        "   ",
+    ),
     *("http://x.example", "www.x.example", "<!-- x", "-->", "\u202egnp.exe", "\x00\x1b[31m", "| --- | --- |", "\\\\|"),
 )
 texts = st.text(max_size=80) | st.text(alphabet="|\\`*_<>[]()#@~&$!-\n ab1", max_size=40)
