@@ -128,20 +128,40 @@ def predict(
 
 @app.command()
 def score(
-    input_path: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines or Parquet with a text column.")],
+    input_path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="CSV, JSON lines or Parquet with a text column; or a text, ending in .txt."
+        ),
+    ],
     output_path: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the Parquet parts.")],
     text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
     model: Annotated[
         str | None, typer.Option(help="Version number, alias, or name/version; the champion by default.")
     ] = None,
     precision: Annotated[Literal["float32", "bfloat16", "auto"], typer.Option(help="As that of predict.")] = "float32",
-    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part.")] = 10_000,
+    part_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of a part; 10,000, or 2,000 passages of a text.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another job left in OUTPUT.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="drift.key=value; repeatable.", metavar="KEY=VALUE")
+    ] = None,
 ) -> None:
-    """Score a file of any size, in parts; stopped at any instant, the same command goes on."""
+    """Score a file of any size, in parts; stopped at any instant, the same command goes on.
+
+    Reviews get labels and probabilities, the passages of a text their bits per character. At the end it says whether
+    the input is still like what the model was validated on (drift).
+    """
     from flows.commands.score import score_in_parts
 
-    options = {"text_column": text_column, "precision": precision, "part_rows": part_rows, "overwrite": overwrite}
+    options: dict[str, Any] = {
+        "text_column": text_column,
+        "precision": precision,
+        "part_rows": part_rows,
+        "overwrite": overwrite,
+        "settings": settings or [],
+    }
     score_in_parts(input_path, output_path, model, options)
 
 

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
-from tasks.score import ScoringRequest, score
-from unroll.bulk import PART_ROWS
+from flows.run_names import run_name
+from tasks.score import ScoringRequest, report_scores, score
+from unroll.config import DriftConfig
 
 
-@flow(name="score", flow_run_name="score {input_path}", log_prints=False)
+def _name() -> str:
+    return run_name("score", Path(str(flow_run.parameters.get("input_path", ""))).name)
+
+
+@flow(name="score", flow_run_name=_name, log_prints=False)
 def score_file(
     input_path: str,
     output_path: str,
     text_column: str = "text",
     model: str | None = None,
     precision: str = "float32",
-    part_rows: int = PART_ROWS,
+    part_rows: int | None = None,
     overwrite: bool = False,
+    drift: DriftConfig = DriftConfig(),  # noqa: B008 - frozen; the default of the form
 ) -> dict[str, Any]:
-    """Write a file's rows with labels, probabilities and the model's version beside them; goes on where it was stopped.
+    """Write a file's rows with their scores and the model's version beside them; goes on where it was stopped.
 
-    Returns the manifest.
+    A table of reviews gets labels and probabilities, a running text (.txt) the bits that each passage costs. Where the
+    input is past the bounds of ``drift``, the event ``unroll.drift`` is emitted. Returns the manifest.
     """
     manifest: dict[str, Any] = score(
-        ScoringRequest(input_path, output_path, text_column, model, precision, part_rows, overwrite)
+        ScoringRequest(input_path, output_path, text_column, model, precision, part_rows, overwrite, drift)
     )
+    report_scores(manifest)
     return manifest

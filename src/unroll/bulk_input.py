@@ -38,7 +38,7 @@ class TextTable:
 
         Raises DataError: what `check_texts` refuses; a column of no one type; a text column that holds no text.
         """
-        table, stamp = check_texts(path, text_column), _stamp(path)
+        table, stamp = check_texts(path, text_column), file_stamp(path)
         schema, num_rows = schema_and_rows(path, table, text_column)
         kind = schema.field(text_column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -50,11 +50,7 @@ class TextTable:
 
     def check_unchanged(self) -> None:
         """Raise DataError where the file is not the one any more whose digest was taken."""
-        if _stamp(self.path) != self.stamp:
-            raise DataError(
-                f"{self.path} was changed while it was scored. Parts that are written are of the file as it was; to "
-                "score it as it is, run again with --overwrite."
-            )
+        require_unchanged(self.path, self.stamp)
 
     def parts(self, first: int, size: int) -> Iterator[pa.Table]:
         """The rows from index ``first`` on, ``size`` at a time; the last part may be smaller."""
@@ -122,12 +118,22 @@ def schema_and_rows(path: Path, table: ReviewTable, text_column: str) -> tuple[p
     return _inferred(path, table)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """A file's size and time of change (nanoseconds); None where it is not there."""
     try:
         status = path.stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+def require_unchanged(path: Path, stamp: tuple[int, int] | None) -> None:
+    """Raise DataError where the file has another stamp than it had before it was read."""
+    if file_stamp(path) != stamp:
+        raise DataError(
+            f"{path} was changed while it was scored. Parts that are written are of the file as it was; to score it as "
+            "it is, run again with --overwrite."
+        )
 
 
 def _inferred(path: Path, table: ReviewTable) -> tuple[pa.Schema, int]:

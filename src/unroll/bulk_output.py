@@ -17,16 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unroll.errors import ConfigError, StoreError
+from unroll.evaluation.sample_statistics import SampleStatistics, add_up
 from unroll.files import existing_parent, sha256_of, sync_path, write_json, writing
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 JOB_FILE = "_job.json"
 MANIFEST_FILE = "_manifest.json"
 LOCK_FILE = ".lock"
 JOB_KEY = b"unroll.job"
 """Where a part's own metadata keep the digest of its job."""
+STATISTICS_KEY = b"unroll.statistics"
+"""Where they keep its `unroll.evaluation.sample_statistics`: there as soon as the part is, and only then."""
+DRIFT_FILE = "_drift.json"
+DRIFT_PLOT = "_drift.png"
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,14 @@ class ScoringFolder:
         finally:
             partial.unlink(missing_ok=True)
 
+    def statistics(self) -> SampleStatistics:
+        """What was counted of all parts. Raises StoreError where one cannot be read."""
+        try:
+            kept = [pq.read_metadata(path).metadata[STATISTICS_KEY] for path in self.parts()]
+            return add_up(SampleStatistics.from_dict(json.loads(plain)) for plain in kept)
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"A part in {self.folder} cannot be read ({error}). Run again.") from error
+
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, which says that the job is done."""
         write_json(self.folder / MANIFEST_FILE, manifest)
@@ -198,7 +211,8 @@ class ScoringFolder:
 
     def _clear(self, first: int) -> None:
         """Drop the parts from a number on, and what killed runs left."""
-        (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
+        for name in (MANIFEST_FILE, DRIFT_FILE, DRIFT_PLOT):
+            (self.folder / name).unlink(missing_ok=True)
         for path in [*self.parts()[first:], *self.folder.glob("*.partial"), *self.folder.glob(".*.partial")]:
             path.unlink(missing_ok=True)
 

@@ -297,6 +297,22 @@ class RegistryConfig(Section):
     """When a new version becomes champion."""
 
 
+class DriftConfig(Section):
+    """How far scored texts may be from those that the model was validated on. Read when scoring, not in training."""
+
+    stability_index: float = Field(0.2, gt=0)
+    """Population stability index of the distributions of lengths and of scores above which they count as drifted; 0.1
+    is usually called a small change, 0.2 a large one."""
+    unknown_rise: float = Field(0.02, gt=0, le=1)
+    """Rise of the share of tokens (of characters, in a text) that the vocabulary lacks; 0.02 is two in a hundred."""
+    bits_rise: float = Field(0.1, gt=0)
+    """Rise of a text's bits per character, as a share of those of the validation text."""
+    false_alarms: float = Field(0.001, gt=0, le=0.1)
+    """How often chance alone may pass a bound: where the texts are too few to tell, a bound is widened to that."""
+    least_count: int = Field(50, ge=10)
+    """Texts (passages of 500 characters, of a running text) below which drift is not judged at all."""
+
+
 class ProjectConfig(Section):
     """What both projects share."""
 

@@ -61,21 +61,31 @@ class SentimentPredictor:
         A text without a known word gets the answer that the model gives to an unknown word. Raises PredictionError
         for anything that is not a string, and for an unknown precision; see `unroll.precision`.
         """
+        return self.predict_encoded(self.encode(texts), precision)
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Token ids of each text, as the model reads it. Raises PredictionError for anything that is not a string."""
         if isinstance(texts, str):
             raise PredictionError("Got one string; expected a list of texts, if only of one.")
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise PredictionError(f"Item {position} is a {type(text).__name__}; expected a text.")
-        if len(texts) == 0:
+        return EncodedTexts(self.saved.encoder.encode_batch(texts))
+
+    def predict_encoded(self, encoded: EncodedTexts, precision: str = "float32") -> NDArray[np.float64]:
+        """Class probabilities as `predict` gives them, of texts that are encoded already."""
+        if len(encoded) == 0:
             return np.empty((0, len(self.class_names)))
         assert isinstance(self.saved.model, SentimentClassifier)
-        encoded = EncodedTexts(self.saved.encoder.encode_batch(texts))
         chosen = scoring_precision(precision, self.saved.model, self.saved.device)
         return score_reviews(self.saved.model, encoded, self.saved.device, chosen)
 
     def predict_table(self, texts: Sequence[str], precision: str = "float32") -> pd.DataFrame:
         """A row for each text: ``label``, the likeliest class, and ``probability_<class>`` for every class."""
-        probs = self.predict(texts, precision)
+        return self.tabulate(self.predict(texts, precision))
+
+    def tabulate(self, probs: NDArray[np.float64]) -> pd.DataFrame:
+        """Class probabilities, (N, K), as `predict_table` shows them."""
         columns: dict[str, object] = {"label": [self.class_names[index] for index in probs.argmax(axis=1)]}
         columns |= {f"probability_{name}": probs[:, index] for index, name in enumerate(self.class_names)}
         return pd.DataFrame(columns)

@@ -6,15 +6,18 @@ All problems of a config are reported at once; a typo is answered with the neare
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from unroll.config import CONFIG_CLASSES, AnyConfig
+from unroll.config import CONFIG_CLASSES, AnyConfig, DriftConfig, Section, flatten
 from unroll.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
@@ -56,7 +59,10 @@ def make_config(project: str, settings: Mapping[str, Any]) -> AnyConfig:
     """Check plain settings and freeze them. Raises ConfigError listing every problem."""
     if project not in CONFIG_CLASSES:
         raise ConfigError(f"There is no project {project!r}; there are {', '.join(CONFIG_CLASSES)}.")
-    config_class = CONFIG_CLASSES[project]
+    return _checked(CONFIG_CLASSES[project], settings)
+
+
+def _checked(config_class: type[Model], settings: Mapping[str, Any]) -> Model:
     settings = {name: value for name, value in settings.items() if value is not None}  # a section left empty
     try:
         return config_class.model_validate(settings)
@@ -64,6 +70,25 @@ def make_config(project: str, settings: Mapping[str, Any]) -> AnyConfig:
         names = sorted(setting_names(config_class))
         problems = [_describe_problem(problem, names) for problem in error.errors()]
         raise ConfigError("The settings do not fit:\n" + "\n".join(f"  {line}" for line in problems)) from error
+
+
+def make_drift_config(overrides: Sequence[str]) -> DriftConfig:
+    """The drift settings with ``drift.key=value`` overrides. Raises ConfigError listing every problem."""
+    settings: dict[str, Any] = {"drift": {}}
+    for override in overrides:
+        _apply_override(settings, override)
+    return _checked(_DriftSettings, settings).drift
+
+
+class _DriftSettings(Section):
+    drift: DriftConfig = DriftConfig()
+
+
+def setting_differences(base: AnyConfig, config: AnyConfig) -> list[str]:
+    """The overrides, ``section.key=value``, that make ``base`` the other config of its project."""
+    before, after = (flatten(each.model_dump(mode="json")) for each in (base, config))
+    # JSON is YAML, which overrides are read as
+    return [f"{name}={json.dumps(value)}" for name, value in after.items() if before.get(name) != value]
 
 
 def setting_names(config_class: type[BaseModel], prefix: str = "") -> Iterable[str]:

@@ -21,12 +21,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unroll import bulk_output
-from unroll.bulk import score_table
+from unroll.bulk import DriftCheck
 from unroll.bulk_input import TextTable, check_texts, free_name
-from unroll.bulk_output import JOB_FILE, MANIFEST_FILE, ScoringFolder, ScoringJob
-from unroll.config import AnyConfig
+from unroll.bulk_output import DRIFT_FILE, DRIFT_PLOT, JOB_FILE, MANIFEST_FILE, ScoringFolder, ScoringJob
+from unroll.bulk_reviews import score_table
+from unroll.config import AnyConfig, DriftConfig
 from unroll.data.encoded import EncodedCorpus
 from unroll.errors import ConfigError, DataError, InterruptedScoring, StoreError
+from unroll.evaluation.drift import DriftReport
+from unroll.evaluation.reference import FILE_NAME, read_reference
 from unroll.prediction import SentimentPredictor
 from unroll.training.fit import train
 from unroll.training.metrics import SilentLogger
@@ -40,13 +43,18 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def predictor(
+def model_folder(
     small_config: Callable[..., AnyConfig], encoded_reviews: EncodedCorpus, tmp_path_factory: pytest.TempPathFactory
-) -> SentimentPredictor:
+) -> Path:
     folder = tmp_path_factory.mktemp("model")
     config = small_config("sentiment", training={"max_steps": 5})
     train(config, encoded_reviews.folder, tmp_path_factory.mktemp("work"), folder, SilentLogger())
-    return SentimentPredictor.load(folder, torch.device("cpu"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folder: Path) -> SentimentPredictor:
+    return SentimentPredictor.load(model_folder, torch.device("cpu"))
 
 
 def write_rows(path: Path, rows: int = ROWS, **columns: Any) -> Path:
@@ -66,10 +74,17 @@ def make_job(texts: TextTable, **changed: Any) -> ScoringJob:
     return replace(job, **changed)
 
 
-def run(source: Path, output: Path, predictor: SentimentPredictor, overwrite: bool = False, **changed: Any) -> Any:
+def run(
+    source: Path,
+    output: Path,
+    predictor: SentimentPredictor,
+    overwrite: bool = False,
+    drift: DriftCheck | None = None,
+    **changed: Any,
+) -> Any:
     texts, folder = TextTable.open(source, "text"), ScoringFolder(output)
     with folder.lock():
-        return score_table(texts, predictor, make_job(texts, **changed), folder, overwrite)
+        return score_table(texts, predictor, make_job(texts, **changed), folder, drift or DriftCheck(None), overwrite)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -104,7 +119,7 @@ def test_every_row_comes_out_once_with_its_scores_and_their_origin(
     missing = 0 if suffix == ".csv" else 4  # CSV cannot tell missing from empty
     assert (manifest["missing_texts"], manifest["empty_texts"]) == (missing, 3 + 4 - missing)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *(JOB_FILE, MANIFEST_FILE),
+        *(JOB_FILE, MANIFEST_FILE, DRIFT_FILE),
         *(f"part-0000{number}.parquet" for number in range(3)),
     }
 
@@ -147,8 +162,8 @@ def test_parts_that_are_done_are_not_scored_again(
     (output / MANIFEST_FILE).unlink()
     (output / ".part-00002.parquet.partial").write_bytes(b"PAR1 half")
     scored: list[int] = []
-    real = predictor.predict_table
-    monkeypatch.setattr(predictor, "predict_table", lambda texts, p: (scored.append(len(texts)), real(texts, p))[1])
+    real = predictor.predict_encoded
+    monkeypatch.setattr(predictor, "predict_encoded", lambda texts, p: (scored.append(len(texts)), real(texts, p))[1])
     assert run(source, output, predictor)["last_run"]["rows"] == 5
     assert scored == [5]
     assert contents(output) == before
@@ -218,7 +233,7 @@ def test_asked_to_stop_it_keeps_whole_parts(
     predictor: SentimentPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = write_rows(tmp_path / "texts.csv"), tmp_path / "out"
-    real, calls = predictor.predict_table, []
+    real, calls = predictor.predict_encoded, []
 
     def predict(texts: Any, precision: str) -> Any:
         calls.append(1)
@@ -226,7 +241,7 @@ def test_asked_to_stop_it_keeps_whole_parts(
             signal.raise_signal(signal.SIGTERM)
         return real(texts, precision)
 
-    monkeypatch.setattr(predictor, "predict_table", predict)
+    monkeypatch.setattr(predictor, "predict_encoded", predict)
     with pytest.raises(InterruptedScoring, match="SIGTERM; 20 rows are scored") as stopped:
         run(source, output, predictor)
     assert stopped.value.exit_code == 143
@@ -257,9 +272,9 @@ def test_an_input_that_changes_meanwhile_is_told(
     predictor: SentimentPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_rows(tmp_path / "texts.csv")
-    real = predictor.predict_table
+    real = predictor.predict_encoded
     monkeypatch.setattr(
-        predictor, "predict_table", lambda texts, p: (write_rows(source, rows=ROWS + 9), real(texts, p))[1]
+        predictor, "predict_encoded", lambda texts, p: (write_rows(source, rows=ROWS + 9), real(texts, p))[1]
     )
     with pytest.raises(DataError, match="was changed while it was scored"):
         run(source, tmp_path / "out", predictor)
@@ -322,3 +337,68 @@ def test_an_input_without_texts_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "twice.csv").write_text("text,a,a\nx,1,2\n")
     with pytest.raises(DataError, match="more than one column named 'a'"):
         check_texts(tmp_path / "twice.csv", "text")
+
+
+def drift_check(model_folder: Path, heard: list[DriftReport]) -> DriftCheck:
+    """As the scoring task makes one, of a small model: 20 texts validated it."""
+    return DriftCheck(read_reference(model_folder), DriftConfig(least_count=10), heard.append)
+
+
+def test_drift_is_judged_beside_the_parts_and_told(
+    predictor: SentimentPredictor, model_folder: Path, tmp_path: Path
+) -> None:
+    heard: list[DriftReport] = []
+    output = tmp_path / "out"
+    manifest = run(write_rows(tmp_path / "texts.csv"), output, predictor, drift=drift_check(model_folder, heard))
+    told = json.loads((output / DRIFT_FILE).read_text())
+    assert manifest["drift"] == {"verdict": "drifted", "reason": told["reason"]}
+    assert "length" in told["reason"]
+    assert told["count"] == ROWS
+    assert told["settings"]["least_count"] == 10
+    assert (output / DRIFT_PLOT).exists()
+    assert [report.verdict for report in heard] == ["drifted"]
+    assert len(pd.read_parquet(output)) == ROWS  # readers pass over what is beside the parts
+    run(tmp_path / "texts.csv", output, predictor, drift=drift_check(model_folder, heard))
+    assert len(heard) == 1  # what is done is not told again
+
+
+def test_drift_is_that_of_all_parts_whoever_scored_them_and_told_again_where_the_job_was_not_done(
+    predictor: SentimentPredictor, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, heard = write_rows(tmp_path / "texts.csv"), list[DriftReport]()
+    run(source, tmp_path / "straight", predictor, drift=drift_check(model_folder, heard))
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    real = ScoringFolder.publish
+    monkeypatch.setattr(ScoringFolder, "publish", lambda self, number, part: (real(self, number, part), die())[0])
+    for _ in range(3):
+        with suppress(Killed):
+            run(source, tmp_path / "out", predictor, drift=drift_check(model_folder, heard))
+    monkeypatch.setattr(ScoringFolder, "publish", real)
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(ScoringFolder, "finish", die)
+        run(source, tmp_path / "out", predictor, drift=drift_check(model_folder, heard))
+    assert len(heard) == 2
+    run(source, tmp_path / "out", predictor, drift=drift_check(model_folder, heard))
+    assert len(heard) == 3
+    assert heard[0] == heard[1] == heard[2]
+    assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+def test_a_model_of_before_has_no_reference_and_scores_all_the_same(
+    predictor: SentimentPredictor, model_folder: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    older.mkdir()
+    for path in model_folder.iterdir():
+        if path.name != FILE_NAME:
+            (older / path.name).write_bytes(path.read_bytes())
+    assert SentimentPredictor.load(older, torch.device("cpu")).class_names == predictor.class_names
+    heard: list[DriftReport] = []
+    manifest = run(write_rows(tmp_path / "t.csv"), tmp_path / "out", predictor, drift=drift_check(older, heard))
+    assert manifest["drift"]["verdict"] == "not known"
+    assert "without a reference" in manifest["drift"]["reason"]
+    assert heard == []
+    assert not (tmp_path / "out" / DRIFT_PLOT).exists()

@@ -174,10 +174,10 @@ def rival_bars(
     return figure
 
 
-def make_panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with some axes one below the other, which share what is below them."""
+def make_panels(count: int, share_x: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure with some axes one below the other, which share what is below them unless told otherwise."""
     figure = Figure(figsize=(6.4, 4.6 if count == 1 else 3.2 * count), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(count, 1, sharex=True))
+    axes = np.atleast_1d(figure.subplots(count, 1, sharex=share_x))
     for each in axes:
         each.tick_params(labelsize=11)
         each.xaxis.label.set_size(12)

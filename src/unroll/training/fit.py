@@ -3,6 +3,7 @@
 weights.safetensors     the best evaluation's tensors, or the last step's (training.keep)
 config.json             every setting, and the classes
 encoder.json …          the vocabulary and tokeniser, so that the model reads text
+reference.json          what the model saw of the validation split, for drift to be measured against
 training.json           what it took: seconds, steps, rate, device, clipping, restarts
 history.jsonl           the curves;  samples.jsonl  generated passages by evaluation
 """
@@ -21,6 +22,7 @@ import torch
 from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.data.encoded import EncodedCorpus
 from unroll.data.encoders import copy_encoder
+from unroll.evaluation.reference import write_reference
 from unroll.files import write_json
 from unroll.training.checkpoint import WEIGHTS_FILE, load_weights, weights_sha256
 from unroll.training.language_model import LanguageModelProblem
@@ -89,6 +91,7 @@ def _write_model(
     shutil.copyfile(kept / WEIGHTS_FILE, folder / WEIGHTS_FILE)
     copy_encoder(encoded_folder, folder)
     write_json(folder / "config.json", {**config.model_dump(mode="json"), "class_names": list(corpus.class_names)})
+    write_reference(trainer.model, corpus, trainer.device, folder)
     for curve in (trainer.history, trainer.samples):
         if curve.path.exists():
             shutil.copyfile(curve.path, folder / curve.path.name)
