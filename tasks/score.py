@@ -25,7 +25,7 @@ from unroll.bulk_text import PART_PASSAGES, RunningText, is_text_file, score_pas
 from unroll.config import AnyConfig, DriftConfig, ProjectName, registered_name
 from unroll.errors import ConfigError, RegistryError
 from unroll.evaluation.drift import DriftReport
-from unroll.evaluation.reference import read_reference
+from unroll.reference import read_reference
 from unroll.models.saved import SavedModel, load_model
 from unroll.precision import scoring_precision
 from unroll.prediction import SentimentPredictor

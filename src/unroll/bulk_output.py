@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unroll.errors import ConfigError, StoreError
-from unroll.evaluation.sample_statistics import SampleStatistics, add_up
+from unroll.sample_statistics import SampleStatistics, add_up
 from unroll.files import existing_parent, sha256_of, sync_path, write_json, writing
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ LOCK_FILE = ".lock"
 JOB_KEY = b"unroll.job"
 """Where a part's own metadata keep the digest of its job."""
 STATISTICS_KEY = b"unroll.statistics"
-"""Where they keep its `unroll.evaluation.sample_statistics`: there as soon as the part is, and only then."""
+"""Where they keep its `unroll.sample_statistics`: there as soon as the part is, and only then."""
 DRIFT_FILE = "_drift.json"
 DRIFT_PLOT = "_drift.png"
 

@@ -25,7 +25,7 @@ from unroll.data.encoded import EncodedCorpus
 from unroll.data.sample import make_prose
 from unroll.errors import DataError, PredictionError
 from unroll.evaluation.drift import DriftReport
-from unroll.evaluation.reference import read_reference
+from unroll.reference import read_reference
 from unroll.models.saved import SavedModel, load_model
 from unroll.scoring import score_text
 from unroll.training.fit import train

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unroll.config import DriftConfig
-from unroll.evaluation.sample_statistics import (
+from unroll.sample_statistics import (
     BITS,
     LENGTH,
     LENGTH_EDGES,

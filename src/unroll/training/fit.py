@@ -22,7 +22,7 @@ import torch
 from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.data.encoded import EncodedCorpus
 from unroll.data.encoders import copy_encoder
-from unroll.evaluation.reference import write_reference
+from unroll.reference import write_reference
 from unroll.files import write_json
 from unroll.training.checkpoint import WEIGHTS_FILE, load_weights, weights_sha256
 from unroll.training.language_model import LanguageModelProblem

@@ -17,7 +17,7 @@ from unroll.config import DriftConfig
 from unroll.evaluation.drift import compare, population_stability_index
 from unroll.evaluation.drift_plot import drift_bars
 from unroll.evaluation.plots import save
-from unroll.evaluation.sample_statistics import (
+from unroll.sample_statistics import (
     SampleStatistics,
     add_up,
     count_passages,

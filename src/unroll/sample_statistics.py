@@ -1,8 +1,7 @@
 """What is counted of scored texts while they pass: sums and histograms over bins that are fixed once and for all.
 
-They are made part by part, by whatever process, and added up; memory does not grow with the texts. `unroll.evaluation.
-reference` counts a model's validation split in this way, `unroll.bulk` what is scored, `unroll.evaluation.drift`
-compares the two.
+They are made part by part, by whatever process, and added up; memory does not grow with the texts. `unroll.reference`
+counts a model's validation split in this way, `unroll.bulk` what is scored; `unroll.evaluation.drift` compares the two.
 """
 
 from __future__ import annotations

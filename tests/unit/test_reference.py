@@ -11,7 +11,7 @@ import torch
 
 from unroll.config import AnyConfig
 from unroll.data.encoded import EncodedCorpus
-from unroll.evaluation.reference import FILE_NAME, read_reference, reference_of, sum_passages
+from unroll.reference import FILE_NAME, read_reference, reference_of, sum_passages
 from unroll.models.saved import load_model
 from unroll.training.fit import train
 from unroll.training.metrics import SilentLogger

@@ -17,7 +17,7 @@ from torch import nn
 
 from unroll.data.encoded import EncodedCorpus, EncodedSplit
 from unroll.data.vocabulary import Vocabulary
-from unroll.evaluation.sample_statistics import SampleStatistics, count_passages, count_reviews
+from unroll.sample_statistics import SampleStatistics, count_passages, count_reviews
 from unroll.files import write_json
 from unroll.models.classifier import SentimentClassifier
 from unroll.models.language_model import CharLanguageModel
