@@ -316,6 +316,21 @@ def serve(
 
 
 @app.command()
+def watch(
+    project: Annotated[Literal["sentiment", "language-model", "all"], typer.Argument(help="What to look at.")] = "all",
+    config: Annotated[str, typer.Option("--config", "-c", help="Preset name or YAML file.")] = "sample",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="section.key=value; repeatable.", metavar="KEY=VALUE")
+    ] = None,
+) -> None:
+    """Look once whether a corpus or preset changed since the last look; changes become Prefect events."""
+    from flows.commands.watch import look_once
+
+    projects = ["sentiment", "language_model"] if project == "all" else [project.replace("-", "_")]
+    look_once(projects, config, settings or [])
+
+
+@app.command()
 def doctor() -> None:
     """What this machine has and what is misconfigured."""
     from flows.commands.doctor import examine

@@ -25,11 +25,11 @@ from unroll.bulk_text import PART_PASSAGES, RunningText, is_text_file, score_pas
 from unroll.config import AnyConfig, DriftConfig, ProjectName, registered_name
 from unroll.errors import ConfigError, RegistryError
 from unroll.evaluation.drift import DriftReport
-from unroll.reference import read_reference
 from unroll.models.saved import SavedModel, load_model
 from unroll.precision import scoring_precision
 from unroll.prediction import SentimentPredictor
 from unroll.presets import load_config, make_config, setting_differences
+from unroll.reference import read_reference
 from unroll.training.checkpoint import weights_sha256
 from unroll.training.device import resolve_device
 

@@ -27,8 +27,8 @@ from unroll.config import DriftConfig
 from unroll.data.progress import Progress
 from unroll.errors import InterruptedScoring, StoreError
 from unroll.evaluation.drift import DriftReport, compare
-from unroll.sample_statistics import SampleStatistics
 from unroll.files import sha256_of, write_json, writing
+from unroll.sample_statistics import SampleStatistics
 from unroll.training.stop import StopRequest
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unroll.errors import ConfigError, StoreError
-from unroll.sample_statistics import SampleStatistics, add_up
 from unroll.files import existing_parent, sha256_of, sync_path, write_json, writing
+from unroll.sample_statistics import SampleStatistics, add_up
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from unroll.bulk import DriftCheck, Pace, ScoredPart, append_columns, score_in_parts
 from unroll.bulk_input import TextTable, free_name
 from unroll.bulk_output import ScoringFolder, ScoringJob
+from unroll.prediction import SentimentPredictor
 from unroll.reference import count_unknown
 from unroll.sample_statistics import SampleStatistics, add_up, count_reviews
-from unroll.prediction import SentimentPredictor
 
 logger = logging.getLogger(__name__)
 

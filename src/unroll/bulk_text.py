@@ -23,11 +23,11 @@ from unroll.bulk_output import ScoringFolder, ScoringJob
 from unroll.data.text_files import iter_unix_lines
 from unroll.data.vocabulary import Vocabulary
 from unroll.errors import DataError, PredictionError
-from unroll.reference import NATS_PER_BIT, PASSAGE_CHARACTERS, passages_of, sum_passages
-from unroll.sample_statistics import SampleStatistics, add_up
 from unroll.files import sha256_of
 from unroll.models.language_model import CharLanguageModel
 from unroll.models.saved import SavedModel
+from unroll.reference import NATS_PER_BIT, PASSAGE_CHARACTERS, passages_of, sum_passages
+from unroll.sample_statistics import SampleStatistics, add_up
 from unroll.scoring import WARM_UP, score_text
 
 TEXT_ENDINGS = (".txt", ".text")

@@ -17,10 +17,10 @@ from torch import nn
 
 from unroll.data.encoded import EncodedCorpus, EncodedSplit
 from unroll.data.vocabulary import Vocabulary
-from unroll.sample_statistics import SampleStatistics, count_passages, count_reviews
 from unroll.files import write_json
 from unroll.models.classifier import SentimentClassifier
 from unroll.models.language_model import CharLanguageModel
+from unroll.sample_statistics import SampleStatistics, count_passages, count_reviews
 from unroll.scoring import WARM_UP, Sequences, score_reviews, score_text
 
 logger = logging.getLogger(__name__)

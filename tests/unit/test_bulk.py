@@ -29,8 +29,8 @@ from unroll.config import AnyConfig, DriftConfig
 from unroll.data.encoded import EncodedCorpus
 from unroll.errors import ConfigError, DataError, InterruptedScoring, StoreError
 from unroll.evaluation.drift import DriftReport
-from unroll.reference import FILE_NAME, read_reference
 from unroll.prediction import SentimentPredictor
+from unroll.reference import FILE_NAME, read_reference
 from unroll.training.fit import train
 from unroll.training.metrics import SilentLogger
 

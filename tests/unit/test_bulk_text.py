@@ -25,8 +25,8 @@ from unroll.data.encoded import EncodedCorpus
 from unroll.data.sample import make_prose
 from unroll.errors import DataError, PredictionError
 from unroll.evaluation.drift import DriftReport
-from unroll.reference import read_reference
 from unroll.models.saved import SavedModel, load_model
+from unroll.reference import read_reference
 from unroll.scoring import score_text
 from unroll.training.fit import train
 from unroll.training.metrics import SilentLogger

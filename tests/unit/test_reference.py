@@ -11,8 +11,8 @@ import torch
 
 from unroll.config import AnyConfig
 from unroll.data.encoded import EncodedCorpus
-from unroll.reference import FILE_NAME, read_reference, reference_of, sum_passages
 from unroll.models.saved import load_model
+from unroll.reference import FILE_NAME, read_reference, reference_of, sum_passages
 from unroll.training.fit import train
 from unroll.training.metrics import SilentLogger
 

@@ -22,8 +22,8 @@ import torch
 from unroll.config import AnyConfig, LanguageModelConfig
 from unroll.data.encoded import EncodedCorpus
 from unroll.data.encoders import copy_encoder
-from unroll.reference import write_reference
 from unroll.files import write_json
+from unroll.reference import write_reference
 from unroll.training.checkpoint import WEIGHTS_FILE, load_weights, weights_sha256
 from unroll.training.language_model import LanguageModelProblem
 from unroll.training.memory import keep_freed_memory

@@ -1,0 +1,39 @@
+"""The watcher: looks once at what is watched, and tells by events what changed since the last look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.run_names import run_name
+from tasks.watch import Watched, look, report_findings
+
+BOTH_SAMPLES = [Watched(project="sentiment"), Watched(project="language_model")]
+
+
+def _name() -> str:
+    return run_name("watch")
+
+
+@flow(name="watch", flow_run_name=_name, log_prints=False)
+def watch(watched: list[Watched] = BOTH_SAMPLES) -> State[Any]:
+    """Emit ``unroll.corpus.changed`` and ``unroll.preset.changed``, once for each change since the last look.
+
+    What cannot be looked at, such as a missing file, fails the flow run, after the others were looked at. The final
+    state's message says what was found.
+    """
+    rows, failed = list[tuple[str, str]](), False
+    for one in watched:
+        state: Any = look(one, return_state=True)
+        found = state.result(raise_on_failure=False)
+        if isinstance(found, BaseException):
+            failed = True
+            rows.append((one.title, f"{one.title}: cannot be looked at: {found}"))
+        else:
+            rows.append((one.title, found.in_words()))
+    report_findings(rows)
+    message = ". ".join(words.rstrip(".") for _, words in rows) + "."
+    return Failed(message=message) if failed else Completed(message=message)
