@@ -9,6 +9,7 @@ export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench growth bench-gpu book gate gpu clean
+.PHONY: stack stack-down stack-status stack-env
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +25,18 @@ setup: .venv/installed ## Install everything, pinned, into .venv
 
 run: setup ## Run both pipelines on made data: no server, no download (about three minutes)
 	$(BIN)/unroll run all
+
+stack: setup ## PostgreSQL, Prefect, MLflow, a worker and serve as processes of this machine; returns when healthy
+	$(BIN)/python -m stack up
+
+stack-down: setup ## Stop the stack; its data stay
+	$(BIN)/python -m stack down
+
+stack-status: setup ## Every service of the stack and its health
+	$(BIN)/python -m stack status
+
+stack-env: setup ## Lines that make this shell use the stack: eval "$$(make -s stack-env)"
+	@$(BIN)/python -m stack env
 
 test: setup ## The quick tests: promises of every module, no server, no browser
 	$(BIN)/python -m pytest -q -m "not slow and not browser and not faults"
@@ -73,5 +86,6 @@ gate: setup ## Simulate the gate and draw the figures of docs/gate.md anew (abou
 gpu: setup ## A short training of both projects on whatever card is there, without Prefect and MLflow
 	$(BIN)/python -m benchmarks.gpu
 
-clean: ## Remove the environment and everything that runs made
+clean: ## Remove the environment and everything that runs made, the stack's databases too
+	@test ! -e .unroll/stack || $(BIN)/python -m stack --quiet down
 	rm -rf .venv .unroll site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

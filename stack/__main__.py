@@ -1,0 +1,92 @@
+"""The stack's commands, which the Makefile's targets call: ``python -m stack up``."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from unroll.errors import UnrollError
+
+app = typer.Typer(
+    help="PostgreSQL, Prefect, MLflow, a worker and `unroll serve` as processes of this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+
+
+@app.callback()
+def _options(quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False) -> None:
+    """PostgreSQL, Prefect, MLflow, a worker and `unroll serve` as processes of this machine."""
+    from flows.logs import set_up_logs
+
+    set_up_logs(logging.WARNING if quiet else logging.INFO)
+
+
+@app.command()
+def up(
+    without: Annotated[list[str] | None, typer.Option(help="Leave a service out; repeatable.", metavar="NAME")] = None,
+) -> None:
+    """Start everything and return when it is healthy; what runs already is left to run."""
+    from stack.start import start
+
+    setup = start(without or [])
+    place = setup.place
+    print(f"Prefect   {place.url('prefect')}   (asks for PREFECT_API_AUTH_STRING of {setup.env_file.name})")
+    print(f"MLflow    {place.url('mlflow')}   (user and password: MLFLOW_TRACKING_… of {setup.env_file.name})")
+    print(f"serve     {place.url('serve')}   (bearer token: UNROLL_SERVE_TOKEN of {setup.env_file.name})")
+    print(f"logs      {setup.logs}")
+    print('To use it from this shell: eval "$(make -s stack-env)". To stop it: make stack-down.')
+
+
+@app.command()
+def down() -> None:
+    """Stop everything; the data stay."""
+    from flows.env_file import read_env
+    from stack.setup import env_file, read_setup
+    from stack.start import stop
+
+    if not read_env(env_file()):
+        print("The stack is not running.")
+        return
+    print("The stack is stopped." if stop(read_setup()) else "The stack is not running.")
+
+
+@app.command()
+def status() -> None:
+    """Every service and its health; exit code 1 where one is not as it should be."""
+    from stack.status import show_status
+
+    raise typer.Exit(show_status())
+
+
+@app.command()
+def env() -> None:
+    """Lines for the shell, so that `unroll`, `prefect` and `mlflow` use the stack."""
+    from stack.services import client_environment
+    from stack.setup import read_setup
+
+    setup = read_setup()
+    for name, value in client_environment(setup.settings, setup.place).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def main() -> None:
+    """Run a command; errors that a user can mend end in one message and their exit code."""
+    try:
+        app()
+    except UnrollError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Error: stopped by Ctrl-C.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
