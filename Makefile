@@ -9,7 +9,7 @@ export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench growth bench-gpu book gate gpu clean
-.PHONY: stack stack-down stack-status stack-env
+.PHONY: stack stack-down stack-status stack-env up down logs backup restore rotate
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,6 +75,38 @@ def env() -> None:
     setup = read_setup()
     for name, value in client_environment(setup.settings, setup.place).items():
         print(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path | None, typer.Argument(help="The file to write; backups/unroll-TIME.tar by default.")] = None,
+    inside: Annotated[bool, typer.Option("--inside", help="In a container: PGHOST and its kind say where.")] = False,
+) -> None:
+    """Databases and artifacts in one file, while everything goes on."""
+    from stack.backup import default_name, write_backup
+    from stack.vault import open_vault
+
+    target = file or Path("backups") / default_name()
+    with open_vault(inside, keep=True) as vault:
+        contents = write_backup(vault, target)
+    print(f"{target}: {len(contents.digests):,} files, {contents.size / 2**20:.1f} MiB")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that backup wrote.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Replace what is there.")] = False,
+    inside: Annotated[bool, typer.Option("--inside", help="In a container: PGHOST and its kind say where.")] = False,
+) -> None:
+    """Put back what a backup holds, once every digest in it fits."""
+    from stack.archive import read_archive
+    from stack.backup import restore_backup
+    from stack.vault import open_vault
+
+    read_archive(file)  # before anything is stopped
+    with open_vault(inside, keep=False) as vault:
+        contents = restore_backup(vault, file, replace)
+    print(f"{file} of {contents.about['made']} is restored: {len(contents.digests):,} files")
 
 
 def main() -> None:

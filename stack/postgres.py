@@ -43,12 +43,21 @@ class Account:
         os.setuid(self.user_id)
 
 
-def find_program(name: str) -> Path:
+def find_program(name: str, data: Path | None = None) -> Path:
     """A program of PostgreSQL: the newest version's below Debian's folder, else that on PATH.
 
-    Raises UnrollError: PostgreSQL is not installed.
+    data: a data folder; where it is filled, only programs of the version that filled it will do.
+    Raises UnrollError: PostgreSQL, or that version of it, is not installed.
     """
+    version = _version_of(data)
     versions = [folder for folder in DEBIAN.glob("*/bin") if folder.parent.name.isdecimal()]
+    if version is not None and versions:
+        versions = [folder for folder in versions if folder.parent.name == version]
+        if not versions:
+            raise UnrollError(
+                f"{data} was made by PostgreSQL {version}, which is not installed. Install postgresql-{version}; to "
+                "move to another version, make backup with this one and restore it with that one."
+            )
     for folder in sorted(versions, key=lambda folder: int(folder.parent.name), reverse=True):
         if os.access(folder / "postgres", os.X_OK) and os.access(folder / name, os.X_OK):
             return folder / name
@@ -59,6 +68,11 @@ def find_program(name: str) -> Path:
         "(apt-get install postgresql, dnf install postgresql-server, brew install postgresql), or use containers: "
         "make up."
     )
+
+
+def _version_of(data: Path | None) -> str | None:
+    path = data / "PG_VERSION" if data is not None else None
+    return path.read_text(encoding="ascii").strip() if path is not None and path.exists() else None
 
 
 def account() -> Account | None:

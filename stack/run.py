@@ -23,12 +23,12 @@ FOREIGN = ("PREFECT_", "MLFLOW_", "PG", "POSTGRES_", "UNROLL_STACK_MARK")
 """Variables that a service takes from its description alone, whatever the shell had."""
 
 
-def program(command: tuple[str, ...]) -> list[str]:
+def program(setup: Setup, command: tuple[str, ...]) -> list[str]:
     """The command with its program found: this Python's, or one of PostgreSQL's."""
     name, *arguments = command
     if name in MODULES:
         return [sys.executable, *MODULES[name], *arguments]
-    return [str(postgres.find_program(name)), *arguments]
+    return [str(postgres.find_program(name, setup.database)), *arguments]
 
 
 def environment_of(setup: Setup, service: Service, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -45,7 +45,7 @@ def main() -> None:
     # the children of a killed server would keep its port, and a killed worker's run would go on with nobody watching
     end_leftovers(setup.folder, service.name)
     environment = environment_of(setup, service, os.environ)
-    command = program(service.command)
+    command = program(setup, service.command)
     if service.name == "postgres":
         owner = postgres.account()
         if owner is not None:

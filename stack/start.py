@@ -8,7 +8,8 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.env_file import make_env
@@ -42,7 +43,7 @@ def start(without: Collection[str] = ()) -> Setup:
     setup = read_setup()
     for name in without:
         setup.service(name)
-    postgres.find_program("initdb")
+    postgres.find_program("initdb", setup.database)
     _make_folders(setup)
     with FileLock(setup.folder / "stack.lock"):
         try:
@@ -68,8 +69,43 @@ def health(setup: Setup, service: Service) -> str | None:
     environment = environment_of(setup, service, os.environ)
     if service.check[:3] == ("python", "-m", "stack.probe"):
         return probe.trouble_with(service.check[3], environment)
-    done = subprocess.run(program(service.check), env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(program(setup, service.check), env=environment, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"{service.check[0]} ended with {done.returncode}"
+
+
+def running(setup: Setup) -> list[str]:
+    """Names of the services that run now."""
+    supervisor = Supervisor(setup)
+    return [name for name, process in supervisor.processes().items() if process.is_up] if supervisor.answers() else []
+
+
+def _never_started(setup: Setup) -> list[str]:
+    supervisor = Supervisor(setup)
+    processes = supervisor.processes() if supervisor.answers() else {}
+    return [name for name, process in processes.items() if process.state == "STOPPED"]
+
+
+@contextmanager
+def database_alone(setup: Setup, keep: bool = False) -> Iterator[None]:
+    """PostgreSQL runs within the block, and of the other services none unless ``keep``; after it all is as before.
+
+    After an error within the block, what ran before is started again too.
+    """
+    before, skipped = running(setup), _never_started(setup)
+    others = [service.name for service in reversed(setup.services) if service.name != "postgres"]
+    if "postgres" not in before:
+        start(without=others)
+    elif not keep:
+        logger.info("stopping %s", ", ".join(name for name in others if name in before))
+        for name in others:
+            Supervisor(setup).stop_service(name)
+    try:
+        yield
+    finally:
+        if "postgres" not in before:
+            stop(setup)
+        elif not keep and before != ["postgres"]:
+            start(without=skipped)
 
 
 class _Start:
