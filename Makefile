@@ -35,6 +35,43 @@ stack-down: setup ## Stop the stack; its data stay
 stack-status: setup ## Every service of the stack and its health
 	$(BIN)/python -m stack status
 
+# Where backups come from: the local stack where there is one or there is no Docker, else the containers.
+STACK_FORM ?= $(if $(or $(wildcard .unroll/stack/postgres),$(if $(shell command -v docker 2>/dev/null),,none)),local,containers)
+COMPOSE ?= docker compose
+FILE ?= backups/unroll-$(shell date -u +%Y%m%dT%H%M%SZ).tar
+PROFILES ?=
+
+up: setup ## The stack in containers, healthy when it returns; PROFILES="gpu s3" adds those
+	$(BIN)/unroll doctor --make-env
+	$(COMPOSE) $(PROFILES:%=--profile %) up --build --detach --wait
+
+down: ## Stop the containers; their volumes stay
+	$(COMPOSE) --profile gpu --profile s3 down
+
+logs: ## What the containers say, until Ctrl-C
+	$(COMPOSE) logs --follow --tail 100
+
+backup: setup ## Databases and artifacts of the stack in one file: FILE=…, or backups/unroll-TIME.tar
+	@mkdir -p "$(dir $(FILE))"
+ifeq ($(STACK_FORM),local)
+	$(BIN)/python -m stack backup "$(FILE)"
+else
+	$(COMPOSE) run --rm --volume "$(abspath $(dir $(FILE))):/backups" tools python -m stack backup --inside "/backups/$(notdir $(FILE))"
+endif
+
+restore: setup ## Put back a backup: FILE=…; REPLACE=yes where the stack is not empty
+	@test -f "$(FILE)" || { echo "make restore FILE=backups/…: there is no file $(FILE)"; exit 2; }
+ifeq ($(STACK_FORM),local)
+	$(BIN)/python -m stack restore "$(FILE)" $(if $(REPLACE),--replace)
+else
+	$(COMPOSE) --profile gpu stop serve worker worker-gpu mlflow prefect
+	$(COMPOSE) run --rm --volume "$(abspath $(dir $(FILE))):/backups" tools python -m stack restore --inside "/backups/$(notdir $(FILE))" $(if $(REPLACE),--replace) \
+	  ; status=$$?; $(COMPOSE) up --detach --wait; exit $$status
+endif
+
+rotate: setup ## A new value for every secret in .env, and the local stack restarted with them
+	$(BIN)/python -m stack rotate
+
 stack-env: setup ## Lines that make this shell use the stack: eval "$$(make -s stack-env)"
 	@$(BIN)/python -m stack env
 

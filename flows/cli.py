@@ -331,9 +331,19 @@ def watch(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    make_env: Annotated[
+        bool, typer.Option("--make-env", help="Write what .env lacks of the stack's secrets, at random, and end.")
+    ] = False,
+    env_file: Annotated[Path, typer.Option(help="The file that --make-env writes.")] = Path(".env"),
+    replace: Annotated[bool, typer.Option("--replace", help="With --make-env: new values for all of them.")] = False,
+) -> None:
     """What this machine has and what is misconfigured."""
-    from flows.commands.doctor import examine
+    from flows.commands.doctor import examine, write_env
+
+    if make_env:
+        write_env(env_file, replace)
+        return
 
     raise typer.Exit(examine())
 

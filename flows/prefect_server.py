@@ -137,7 +137,9 @@ class PrefectServer:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         home = Path(os.environ.get("PREFECT_HOME") or self.place.prefect).absolute()
-        settings = {name: value for name, value in os.environ.items() if name != API_VARIABLE}
+        # the stack's login, if the shell has it, is not this server's: nobody but this command is to reach it
+        not_ours = (API_VARIABLE, "PREFECT_SERVER_API_AUTH_STRING")
+        settings = {name: value for name, value in os.environ.items() if name not in not_ours}
         settings |= _SERVER_SETTINGS | {"PREFECT_HOME": str(home)}
         log = self.place.server_log
         try:

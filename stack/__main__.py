@@ -77,6 +77,14 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
+@app.command("rotate")
+def rotate_secrets() -> None:
+    """A new random value for every secret of .env; what runs is started anew with them."""
+    from stack.rotate import rotate
+
+    print(f"{rotate().env_file} has new secrets; whoever used the old ones needs them.")
+
+
 @app.command()
 def backup(
     file: Annotated[Path | None, typer.Argument(help="The file to write; backups/unroll-TIME.tar by default.")] = None,

@@ -76,7 +76,9 @@ def write_backup(vault: Vault, target: Path) -> Contents:
         else:
             members |= {f"{ARTIFACTS}/{path.relative_to(folder).as_posix()}": path for path in _files(folder)}
         about = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "artifacts": vault.artifacts}
-        return write_archive(target, members, about, _Progress("packed", len(members)))
+        contents = write_archive(target, members, about, _Progress("packed", len(members)))
+    _give_to_owner_of(target.parent, target)
+    return contents
 
 
 def restore_backup(vault: Vault, source: Path, replace: bool = False) -> Contents:
@@ -177,9 +179,18 @@ def _exchange_children(folder: Path, new: Path, old: Path) -> None:
             if not _is_scratch(child):
                 child.rename(old / child.name)
         if new.exists():
+            _give_to_owner_of(folder, new)
             for child in new.iterdir():
                 child.rename(folder / child.name)
         shutil.rmtree(old)
+
+
+def _give_to_owner_of(folder: Path, path: Path) -> None:
+    """What root writes belongs to whose folder it is in: MLflow's server in its container is not root."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+            os.chown(each, owner.st_uid, owner.st_gid)
 
 
 def _files(folder: Path) -> list[Path]:

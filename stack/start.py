@@ -79,7 +79,8 @@ def running(setup: Setup) -> list[str]:
     return [name for name, process in supervisor.processes().items() if process.is_up] if supervisor.answers() else []
 
 
-def _never_started(setup: Setup) -> list[str]:
+def never_started(setup: Setup) -> list[str]:
+    """Names of the services that were left out when the stack came up; none where it is down."""
     supervisor = Supervisor(setup)
     processes = supervisor.processes() if supervisor.answers() else {}
     return [name for name, process in processes.items() if process.state == "STOPPED"]
@@ -91,7 +92,7 @@ def database_alone(setup: Setup, keep: bool = False) -> Iterator[None]:
 
     After an error within the block, what ran before is started again too.
     """
-    before, skipped = running(setup), _never_started(setup)
+    before, skipped = running(setup), never_started(setup)
     others = [service.name for service in reversed(setup.services) if service.name != "postgres"]
     if "postgres" not in before:
         start(without=others)

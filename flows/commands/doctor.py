@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from flows.commands.early_checks import trouble_with, without_password
+from flows.commands.early_checks import refusal_of, trouble_with, without_password
 from flows.embedded import workplace
+from flows.env_file import fresh_env, make_env, read_env, with_values, write_private
 from unroll.files import existing_parent
 
 Check = tuple[str, str, str]
@@ -28,6 +29,16 @@ def examine() -> int:
     for verdict, what, found in checks:
         print(f"{verdict:8} {what:{width}}  {found}")
     return int(any(verdict == "problem" for verdict, _, _ in checks))
+
+
+def write_env(path: Path, replace: bool) -> None:
+    """Write the names that `.env` lacks, or with ``replace`` new values for all; print the names, never the values."""
+    if replace and path.exists():
+        write_private(path, with_values(path.read_text(encoding="utf-8"), fresh_env(read_env(path))))
+        print(f"{path}: new values for all; a stack that runs with the old ones needs 'make rotate' instead")
+        return
+    added = make_env(path)
+    print(f"{path}: added {', '.join(added)}" if added else f"{path}: has everything; nothing was changed")
 
 
 def _machine() -> Iterator[Check]:
@@ -82,5 +93,7 @@ def _servers() -> Iterator[Check]:
             yield "ok", variable, url or "not set: embedded, below the working folder"
         elif trouble := trouble_with(url):
             yield "problem", variable, f"{without_password(url)} does not answer: {trouble}"
+        elif refusal := refusal_of(variable, url):
+            yield "problem", variable, f"{without_password(url)} {refusal}"
         else:
             yield "ok", variable, f"{without_password(url)} answers"

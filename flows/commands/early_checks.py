@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from flows.env_file import read_env
 from unroll.config import AnyConfig, SentimentConfig
 from unroll.errors import ConfigError, DataError, RegistryError, UnrollError
 
+if TYPE_CHECKING:
+    import httpx
+
 MADE_OR_PUBLIC = {"sentiment": ("sample", "imdb"), "language_model": ("sample", "gutenberg")}
 SECONDS_TO_ANSWER = 5.0
+
+_DOORS = {
+    "PREFECT_API_URL": ("/admin/version", "PREFECT_API_AUTH_STRING"),
+    "MLFLOW_TRACKING_URI": (
+        "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default",
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
+}
+"""A path that only a client with credentials may ask for, and where the credentials come from."""
 
 
 def check_sources(config: AnyConfig) -> None:
@@ -33,9 +47,9 @@ def check_output(path: Path) -> None:
 
 
 def check_servers(*variables: str) -> None:
-    """Ask the servers that the user named in environment variables for any answer at all.
+    """Ask the servers that the user named in environment variables for any answer, and whether they let us in.
 
-    Raises RegistryError (MLflow) or UnrollError (Prefect) where one gives none; libraries would try for minutes.
+    Raises RegistryError (MLflow) or UnrollError (Prefect) where one does not; libraries would try for minutes.
     """
     for variable in variables:
         url = os.environ.get(variable, "")
@@ -45,6 +59,9 @@ def check_servers(*variables: str) -> None:
                 f"{variable} names {without_password(url)}, which does not answer ({trouble}). Start that server, "
                 f"mend the address, or unset {variable} to use the embedded one."
             )
+        if url.startswith(("http://", "https://")) and (refusal := refusal_of(variable, url)):
+            error = RegistryError if variable.startswith("MLFLOW") else UnrollError
+            raise error(f"{variable} names {without_password(url)}, which {refusal}.")
 
 
 def trouble_with(url: str) -> str | None:
@@ -56,6 +73,46 @@ def trouble_with(url: str) -> str | None:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return str(error) or type(error).__name__
     return None
+
+
+def refusal_of(variable: str, url: str) -> str | None:
+    """Why a server that answers will not serve us: what it said, and what to set; None where it may."""
+    import httpx
+
+    login = _login(variable)
+    path, names = _DOORS[variable]
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}{path}", timeout=SECONDS_TO_ANSWER, auth=login)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None  # it answered a moment ago; what comes next will tell
+    if answer.status_code == 403 and "Host header" in answer.text:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        return f"does not answer to the name {host}; add it to that server's --allowed-hosts"
+    if answer.status_code not in (401, 403) or _has_other_login(variable):
+        return None
+    if login is None:
+        return f"asks for credentials; set {names} ('make -s stack-env' prints those of this folder's stack)"
+    return f"refuses the credentials in {names} ({answer.status_code}); set those that the server was started with"
+
+
+def _login(variable: str) -> httpx.Auth | None:
+    """The credentials that Prefect's or MLflow's client will use."""
+    import httpx
+
+    if variable == "PREFECT_API_URL":
+        # Prefect's client reads `.env` of the working folder too
+        known = read_env() | {name: value for name, value in os.environ.items() if value}
+        user, separator, password = known.get("PREFECT_API_AUTH_STRING", "").partition(":")
+        return httpx.BasicAuth(user, password) if separator else None
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    return httpx.BasicAuth(user, password) if user else None
+
+
+def _has_other_login(variable: str) -> bool:
+    """Whether the library has credentials of a kind that `_login` does not know."""
+    if variable == "PREFECT_API_URL":
+        return bool(os.environ.get("PREFECT_API_KEY"))
+    return bool(os.environ.get("MLFLOW_TRACKING_TOKEN")) or Path("~/.mlflow/credentials").expanduser().exists()
 
 
 def without_password(url: str) -> str:

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import webbrowser
-from pathlib import Path
 
 from flows.embedded import Workplace, prepare_environment, workplace
 from unroll.errors import UnrollError
@@ -20,6 +19,7 @@ from unroll.errors import UnrollError
 logger = logging.getLogger("unroll.ui")
 
 SECONDS_TO_START = 90.0
+STACK_LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
 
 
 def show_pages(open_browser: bool, mlflow_port: int, prefect_port: int) -> None:
@@ -87,8 +87,9 @@ def _launch(place: Workplace, name: str, command: list[str], environment: dict[s
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            cwd=Path.cwd(),
+            env={name: value for name, value in os.environ.items() if name != STACK_LOGIN} | environment,
+            # away from a `.env`, which Prefect would read: the stack's login is not this page's
+            cwd=folder,
         )
 
 

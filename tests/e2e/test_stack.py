@@ -152,7 +152,7 @@ def test_with_credentials_every_service_answers(stack: Stack) -> None:
 def test_mlflow_answers_no_other_host_name(stack: Stack) -> None:
     known = stack.secrets
     answer = httpx.get(
-        f"http://127.0.0.1:{stack.ports['mlflow']}/version",
+        f"http://127.0.0.1:{stack.ports['mlflow']}/",
         auth=(known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"]),
         headers={"host": "evil.example"},
     )
