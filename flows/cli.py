@@ -282,7 +282,9 @@ def ui(
 
 @app.command()
 def deploy(
-    timezone: Annotated[str, typer.Option(help="Of the schedules, such as Europe/Madrid.")] = "UTC",
+    timezone: Annotated[
+        str, typer.Option(envvar="UNROLL_TIMEZONE", help="Of the schedules, such as Europe/Madrid.")
+    ] = "UTC",
     stuck_after: Annotated[
         float, typer.Option(min=0.1, help="Hours after which a run that has not ended is told of.", metavar="HOURS")
     ] = 6.0,

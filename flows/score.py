@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from flows.run_names import run_name
+from tasks.admission import refused
 from tasks.score import ScoringRequest, report_scores, score
 from unroll.config import DriftConfig
 
@@ -27,12 +29,14 @@ def score_file(
     part_rows: int | None = None,
     overwrite: bool = False,
     drift: DriftConfig = DriftConfig(),  # noqa: B008 - frozen; the default of the form
-) -> dict[str, Any]:
+) -> dict[str, Any] | State[Any]:
     """Write a file's rows with their scores and the model's version beside them; goes on where it was stopped.
 
     A table of reviews gets labels and probabilities, a running text (.txt) the bits that each passage costs. Where the
     input is past the bounds of ``drift``, the event ``unroll.drift`` is emitted. Returns the manifest.
     """
+    if refusal := refused(may_overlap=True):
+        return refusal
     manifest: dict[str, Any] = score(
         ScoringRequest(input_path, output_path, text_column, model, precision, part_rows, overwrite, drift)
     )

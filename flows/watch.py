@@ -9,8 +9,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.run_names import run_name
+from tasks.admission import refused
 from tasks.watch import Watched, look, report_findings
 
+MOST_MINUTES_LATE = 4
+"""Of looks that were missed the last one is enough."""
 BOTH_SAMPLES = [Watched(project="sentiment"), Watched(project="language_model")]
 
 
@@ -25,6 +28,8 @@ def watch(watched: list[Watched] = BOTH_SAMPLES) -> State[Any]:
     What cannot be looked at, such as a missing file, fails the flow run, after the others were looked at. The final
     state's message says what was found.
     """
+    if refusal := refused(most_minutes_late=MOST_MINUTES_LATE):
+        return refusal
     rows, failed = list[tuple[str, str]](), False
     for one in watched:
         state: Any = look(one, return_state=True)

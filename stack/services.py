@@ -33,6 +33,9 @@ SECRETS = (
 )
 """What `.env` must hold. No service has a default for any of them."""
 
+WISHES = ("UNROLL_WEBHOOK_URL", "UNROLL_ALERT_COMMAND", "UNROLL_TIMEZONE", "UNROLL_MIRROR")
+"""What may stand in `.env` for flow runs and `unroll deploy`, or may not."""
+
 DAY_SECONDS = 86_400
 HISTORY_DAYS = 90
 EVENT_DAYS = 7
@@ -250,7 +253,8 @@ def _client(settings: Mapping[str, str], place: Place) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "UNROLL_HOME": place.home,
-        "UNROLL_WEBHOOK_URL": settings.get("UNROLL_WEBHOOK_URL", ""),
+        "PREFECT_UI_URL": _page(place, "prefect"),
+        **{name: settings.get(name, "") for name in WISHES},
     }
 
 
@@ -275,7 +279,8 @@ def _prefect_server(settings: Mapping[str, str], place: Place) -> dict[str, str]
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
         "PREFECT_SERVER_API_AUTH_STRING": settings["PREFECT_SERVER_API_AUTH_STRING"],
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": _origins(place, "prefect"),
-        "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{place.published['prefect']}/api",
+        "PREFECT_SERVER_UI_API_URL": f"{_page(place, 'prefect')}/api",
+        "PREFECT_UI_URL": _page(place, "prefect"),  # for the links in alerts
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "true",
@@ -303,6 +308,11 @@ def _mlflow_server(settings: Mapping[str, str], place: Place) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
+
+
+def _page(place: Place, service: str) -> str:
+    """Where a person finds a service's page."""
+    return f"http://{HOST}:{place.published[service]}"
 
 
 def _origins(place: Place, service: str) -> str:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateType
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
@@ -31,6 +31,9 @@ MOST_STARTS = 3
 """A run whose process died is started again, so often in all."""
 MOST_MINUTES_LATE = 60
 """A scheduled run that begins later than this is left to the next one."""
+
+MOST_LOOKED_AT = 50
+"""Newest runs of a deployment among which one that is in the way is looked for."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,22 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Running:
-    """Another run of the same deployment that is running now."""
+class Other:
+    """Another run of the same deployment that has begun."""
 
     run_id: str
     name: str
     begun: datetime
+    ended: datetime | None
+    """None while it is running."""
 
 
-def why_not(start: Start, others: Sequence[Running], most_minutes_late: float) -> str | None:
+def why_not(start: Start, others: Sequence[Other], most_minutes_late: float) -> str | None:
     """Why the run is to be skipped; None where it may go on.
 
-    Of runs that begin in the same instant the one with the smallest id goes on. Raises UnrollError where its process
-    has died MOST_STARTS times.
+    The queue lets one training run at a time, so a scheduled run may have waited for an earlier one of its deployment:
+    that one was at work when this was due. Of runs that begin in the same instant the one with the smallest id goes on.
+    Raises UnrollError where its process has died MOST_STARTS times.
     """
     if start.count > MOST_STARTS:
         raise UnrollError(
@@ -73,13 +79,17 @@ def why_not(start: Start, others: Sequence[Running], most_minutes_late: float) -
             f"than {most_minutes_late:g} minutes; the next scheduled run does its work"
         )
     before = [other for other in others if (other.begun, other.run_id) < (start.begun, start.run_id)]
-    if before:
-        first = min(before, key=lambda other: other.begun)
-        return (
-            f"already running: {first.name} (flow run {first.run_id}) of this deployment, since "
-            f"{first.begun:%Y-%m-%d %H:%M} UTC"
-        )
-    return None
+    in_the_way = [
+        other for other in before if other.ended is None or (start.is_scheduled and other.ended > start.expected)
+    ]
+    if not in_the_way or start.count > 1:
+        return None
+    first = min(in_the_way, key=lambda other: other.begun)
+    until = "and still is" if first.ended is None else f"until {first.ended:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"already running: {first.name} (flow run {first.run_id}) of this deployment was at work when this was due, "
+        f"since {first.begun:%Y-%m-%d %H:%M} UTC {until}"
+    )
 
 
 def _hours(duration: timedelta) -> str:
@@ -115,20 +125,23 @@ def _start(run: FlowRun) -> Start:
     return Start(str(run.id), run.expected_start_time or begun, begun, bool(run.auto_scheduled), run.run_count)
 
 
-def _others(client: Any, run: FlowRun) -> list[Running]:
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
+def _others(client: Any, run: FlowRun) -> list[Other]:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.sorting import FlowRunSort
 
     assert run.deployment_id is not None
     found = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))),
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
+        sort=FlowRunSort.START_TIME_DESC,
+        limit=MOST_LOOKED_AT,
     )
-    others = [other for other in found if other.id != run.id]
-    return [Running(str(other.id), other.name, other.start_time) for other in others if other.start_time]
+    # one that was skipped did nothing that this one might repeat
+    begun = [other for other in found if other.id != run.id and other.state_name != "Skipped"]
+    return [Other(str(other.id), other.name, other.start_time, _end(other)) for other in begun if other.start_time]
+
+
+def _end(run: FlowRun) -> datetime | None:
+    """When a run was last at work, None where it is: a crashed one that waits to be started again has no end yet."""
+    if run.state is None or run.state.type == StateType.RUNNING:
+        return None
+    return run.end_time or run.state.timestamp

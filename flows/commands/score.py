@@ -41,7 +41,7 @@ def score_in_parts(input_path: Path, output_path: Path, model: str | None, optio
         state = score_file(str(input_path), str(output_path), model=model, **options, return_state=True)
         if state.state_details.flow_run_id is not None:
             drain_history([state.state_details.flow_run_id])
-        manifest: dict[str, Any] = state.result()
+        manifest: Any = state.result()
     _print(output_path, manifest)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.admission import MOST_STARTS, Running, Start, refused, why_not
+from tasks.admission import MOST_STARTS, Other, Start, refused, why_not
 from unroll.errors import UnrollError
 
 DUE = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
@@ -45,22 +45,38 @@ def test_a_run_that_is_started_again_after_a_crash_is_not_late() -> None:
 
 
 def test_a_run_beside_an_earlier_one_is_skipped_and_names_it() -> None:
-    reason = why_not(start(), [Running("a", "slow", DUE - timedelta(hours=1))], 60)
-    assert reason == "already running: slow (flow run a) of this deployment, since 2026-03-01 01:00 UTC"
+    reason = why_not(start(), [Other("a", "slow", DUE - timedelta(hours=1), None)], 60)
+    assert reason is not None
+    assert reason.startswith("already running: slow (flow run a) of this deployment")
+    assert reason.endswith("since 2026-03-01 01:00 UTC and still is")
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.text("abc", min_size=1, max_size=3)), min_size=1, unique_by=lambda p: p[1])
-)
+def test_a_scheduled_run_that_waited_for_an_earlier_one_is_skipped_and_one_that_was_asked_for_goes_on() -> None:
+    ended = DUE + timedelta(minutes=20)
+    before = [Other("a", "slow", DUE - timedelta(hours=1), ended)]
+    reason = why_not(start(begun=ended + timedelta(seconds=5)), before, 60)
+    assert reason is not None
+    assert reason.endswith("until 2026-03-01 02:20 UTC")
+    assert why_not(start(begun=ended + timedelta(seconds=5), is_scheduled=False), before, 60) is None
+    assert why_not(start(), [Other("a", "slow", DUE - timedelta(hours=1), DUE - timedelta(minutes=1))], 60) is None
+
+
+def test_a_run_that_is_started_again_after_a_crash_does_what_it_began() -> None:
+    assert why_not(start(count=2), [Other("a", "slow", DUE - timedelta(hours=1), None)], 60) is None
+
+
+RUNS = st.tuples(st.integers(0, 3), st.text("abc", min_size=1, max_size=3))
+
+
+@given(st.lists(RUNS, min_size=1, unique_by=lambda run: run[1]))
 def test_of_runs_that_see_each_other_exactly_one_goes_on(runs: list[tuple[int, str]]) -> None:
-    known = [Running(run_id, run_id, DUE + timedelta(seconds=second)) for second, run_id in runs]
-    going = [
-        run.run_id
-        for run in known
-        if why_not(start(run_id=run.run_id, begun=run.begun), [other for other in known if other is not run], 60)
-        is None
-    ]
-    assert len(going) == 1
+    known = [Other(run_id, run_id, DUE + timedelta(seconds=second), None) for second, run_id in runs]
+
+    def goes_on(run: Other) -> bool:
+        others = [other for other in known if other is not run]
+        return why_not(start(run_id=run.run_id, begun=run.begun), others, 60) is None
+
+    assert sum(map(goes_on, known)) == 1
 
 
 def test_a_run_that_has_died_too_often_is_an_error_that_says_so() -> None:
