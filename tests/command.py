@@ -71,6 +71,14 @@ class Command:
         summaries = json.loads(path.read_text(encoding="utf-8"))
         return Ran(answer.stderr, answer.stdout, summaries if isinstance(summaries, list) else [summaries], seconds)
 
+    def run_plain(self, project: str, *arguments: str) -> list[dict[str, Any]]:
+        """``unroll run`` with these settings and no others, which must succeed; the summaries."""
+        path = self.folder / "plain.json"
+        answer = self("run", project, *arguments, "--summary", str(path), timeout=600)
+        assert answer.returncode == 0, answer.stderr
+        summaries = json.loads(path.read_text(encoding="utf-8"))
+        return summaries if isinstance(summaries, list) else [summaries]
+
     def python(
         self,
         script: str,
