@@ -178,7 +178,7 @@ def test_a_scheduled_run_starts_by_itself_ends_registered_and_computes_what_the_
     wait_until(lambda: bool(begun()), 150)
     run = prefect.to_its_end(begun()[0]["id"])
     assert run["auto_scheduled"]
-    assert run["state_name"] == "Completed", run["state"]
+    assert run["state_name"] == "Completed", run["state"]["message"]
     assert "unroll-sentiment" in stack.unroll("models", "list").stdout
 
     report = tmp_path / "summary.json"
@@ -224,7 +224,7 @@ def test_a_corpus_that_changes_starts_one_retraining(stack: Stack, prefect: Pref
 
     def look() -> str:
         ended = prefect.to_its_end(prefect.begin("watch/changes", watched=watched)["id"])
-        assert ended["state_type"] == "COMPLETED", ended["state"]
+        assert ended["state_type"] == "COMPLETED", ended["state"]["message"]
         said: str = ended["state"]["message"]
         return said
 
@@ -239,7 +239,7 @@ def test_a_corpus_that_changes_starts_one_retraining(stack: Stack, prefect: Pref
     assert run["parameters"]["settings"] == settings
     assert "the corpus changed" in run["parameters"]["reason"]
     ended = prefect.to_its_end(run["id"])
-    assert ended["state_type"] == "COMPLETED", ended["state"]
+    assert ended["state_type"] == "COMPLETED", ended["state"]["message"]
 
 
 def test_a_killed_workers_run_is_marked_crashed_started_again_and_ends_well(
@@ -259,7 +259,7 @@ def test_a_killed_workers_run_is_marked_crashed_started_again_and_ends_well(
     print(f"running again after {time.monotonic() - killed:.0f} s: {prefect.states(run_id)}")
     assert "Crashed" in prefect.states(run_id)
     ended = prefect.to_its_end(run_id)
-    assert ended["state_name"] == "Completed", ended["state"]
+    assert ended["state_name"] == "Completed", ended["state"]["message"]
     assert ended["run_count"] == 2
     wait_until(lambda: hook.was_told("crashed", "started again by itself"), 30)
     done = stack.unroll("run", "sentiment", *as_options(settings), "--summary", str(stack.folder / "killed.json"))
@@ -275,6 +275,6 @@ def test_a_failure_is_told_once_with_its_words_and_a_page(prefect: Prefect, hook
     [text] = [text for text in hook.told if "/nowhere/reviews.csv" in text]
     assert f"http://127.0.0.1:{stack.ports['prefect']}/runs/flow-run/{run['id']}" in text
     assert "Traceback" not in text
-    alerts = [each for each in prefect.runs("alert/command") if "failed" in each["parameters"]["subject"]]
+    alerts = [each for each in prefect.runs("alert/command") if "/nowhere/reviews.csv" in each["parameters"]["body"]]
     assert len(alerts) == 1
     assert prefect.to_its_end(alerts[0]["id"])["state_name"] == "Completed"
