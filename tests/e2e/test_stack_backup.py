@@ -45,7 +45,7 @@ def contents(stack: Stack) -> dict[str, Any]:
     experiments = ask_mlflow(stack, "experiments/search", {"max_results": 100})["experiments"]
     runs = ask_mlflow(
         stack, "runs/search", {"experiment_ids": [each["experiment_id"] for each in experiments], "max_results": 100}
-    )["runs"]
+    ).get("runs", [])
     user, _, password = stack.secrets["PREFECT_API_AUTH_STRING"].partition(":")
     flow_runs = httpx.post(
         f"http://127.0.0.1:{stack.ports['prefect']}/api/flow_runs/filter", json={}, auth=(user, password), timeout=30
@@ -77,9 +77,10 @@ def test_backup_wipe_restore(stack: Stack) -> None:
     assert len(stack.processes()) > 0, "a backup stops nothing"
 
     stack.down()
-    shutil.rmtree(stack.data)
+    shutil.rmtree(stack.folder / ".unroll")
     stack.up()
-    assert contents(stack)["artifacts"] == {}
+    wiped = contents(stack)
+    assert (wiped["runs"], wiped["artifacts"], wiped["predictions"]) == ([], {}, "")
 
     done = stack("restore", str(target))
     assert done.returncode == 0, done.stderr
