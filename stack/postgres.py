@@ -123,6 +123,24 @@ def prepare(folder: Path, environment: Mapping[str, str]) -> bool:
     return True
 
 
+def drop_stale_lock(folder: Path) -> None:
+    """Remove the lock file of a server that was killed.
+
+    PostgreSQL itself takes the lock for held while any process has that number: after a reboot perhaps another
+    program, or a dead one that nobody has reaped.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    lock = folder / "postmaster.pid"
+    try:
+        holder = psutil.Process(int(lock.read_text(encoding="ascii").split()[0]))
+        is_held = holder.status() != psutil.STATUS_ZOMBIE and holder.name().startswith(("postgres", "postmaster"))
+    except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        is_held = False
+    if not is_held:
+        lock.unlink(missing_ok=True)
+
+
 def _run_as(owner: Account | None, command: Sequence[str]) -> None:
     other: dict[str, Any] = (
         {} if owner is None else {"user": owner.user_id, "group": owner.group_id, "extra_groups": []}

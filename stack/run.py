@@ -47,6 +47,7 @@ def main() -> None:
     environment = environment_of(setup, service, os.environ)
     command = program(setup, service.command)
     if service.name == "postgres":
+        postgres.drop_stale_lock(setup.database)
         owner = postgres.account()
         if owner is not None:
             os.chdir(Path(environment["PGDATA"]))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -136,17 +139,7 @@ def test_prefects_web_sockets_refuse_without_credentials(stack: Stack, path: str
 
 
 def test_with_credentials_every_service_answers(stack: Stack) -> None:
-    known, url = stack.secrets, "http://127.0.0.1:{}".format
-    prefect = httpx.get(
-        f"{url(stack.ports['prefect'])}/api/admin/version", auth=login(known["PREFECT_API_AUTH_STRING"])
-    )
-    mlflow = httpx.get(
-        f"{url(stack.ports['mlflow'])}/version",
-        auth=(known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"]),
-    )
-    token = {"authorization": f"Bearer {known['UNROLL_SERVE_TOKEN']}"}
-    serve = httpx.get(f"{url(stack.ports['serve'])}/metrics", headers=token)
-    assert [answer.status_code for answer in (prefect, mlflow, serve)] == [200, 200, 200]
+    assert answers_to(stack, stack.secrets) == [200, 200, 200, "open"]
 
 
 def test_mlflow_answers_no_other_host_name(stack: Stack) -> None:
@@ -192,3 +185,103 @@ def test_down_leaves_no_process_and_up_finds_the_data_again(stack: Stack) -> Non
     assert stack.processes() == []
     assert "not running" in stack("down").stdout
     assert stack.up() < SECONDS_TO_BE_HEALTHY
+
+
+def test_after_a_power_cut_the_same_command_brings_it_back(stack: Stack) -> None:
+    supervisor = psutil.Process(int((stack.data / "supervisord.pid").read_text()))
+    for process in [supervisor, *stack.processes()]:
+        process.kill()
+    wait_until(lambda: stack.processes() == [])
+    assert stack.up() < SECONDS_TO_BE_HEALTHY
+    assert set(status(stack).values()) <= {"healthy", "done", "stopped"}
+
+
+def test_rotated_secrets_are_the_only_ones_that_open(stack: Stack) -> None:
+    old = stack.secrets
+    done = stack("rotate")
+    assert done.returncode == 0, done.stderr
+    new = stack.secrets
+    assert {name for name in old if old[name] == new[name]} == {"MLFLOW_TRACKING_USERNAME", "UNROLL_S3_ACCESS_KEY"}
+    assert set(status(stack).values()) <= {"healthy", "done", "stopped"}
+    assert answers_to(stack, old) == [401, 401, 401, "refused"]
+    assert answers_to(stack, new) == [200, 200, 200, "open"]
+
+
+def answers_to(stack: Stack, secrets: dict[str, str]) -> list[int | str]:
+    """What Prefect, MLflow, serve and PostgreSQL say to these secrets."""
+    url = "http://127.0.0.1:{}".format
+    found: list[int | str] = [
+        httpx.get(
+            f"{url(stack.ports['prefect'])}/api/admin/version", auth=login(secrets["PREFECT_API_AUTH_STRING"])
+        ).status_code,
+        httpx.get(
+            f"{url(stack.ports['mlflow'])}/",
+            auth=(secrets["MLFLOW_TRACKING_USERNAME"], secrets["MLFLOW_TRACKING_PASSWORD"]),
+        ).status_code,
+        httpx.get(
+            f"{url(stack.ports['serve'])}/metrics", headers={"authorization": f"Bearer {secrets['UNROLL_SERVE_TOKEN']}"}
+        ).status_code,
+    ]
+    where = {"host": "127.0.0.1", "port": stack.ports["postgres"], "user": "unroll", "dbname": "mlflow"}
+    try:
+        psycopg.connect(**where, password=secrets["POSTGRES_PASSWORD"]).close()  # type: ignore[arg-type]
+    except psycopg.OperationalError:
+        return [*found, "refused"]
+    return [*found, "open"]
+
+
+def test_commands_say_when_credentials_are_missing_or_wrong(stack: Stack) -> None:
+    ours = stack.client_environment()
+    for change, words in [
+        ({"PREFECT_API_AUTH_STRING": "unroll:wrong"}, "refuses the credentials in PREFECT_API_AUTH_STRING"),
+        ({"MLFLOW_TRACKING_PASSWORD": "wrong"}, "refuses the credentials in MLFLOW_TRACKING_USERNAME"),
+        ({"MLFLOW_TRACKING_USERNAME": ""}, "asks for credentials; set MLFLOW_TRACKING_USERNAME"),
+    ]:
+        for command in (("run", "sentiment"), ("doctor",)):
+            done = subprocess.run(
+                [sys.executable, "-m", "flows.cli", *command],
+                cwd=stack.folder,
+                env=stack.environment() | ours | change,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert words in done.stdout + done.stderr
+            assert "Traceback" not in done.stderr
+    assert "answers" in stack.unroll("doctor").stdout
+
+
+def test_its_first_word_comes_within_two_seconds_and_a_taken_port_is_named() -> None:
+    with new_stack() as fresh, socket.socket() as taken:
+        taken.bind(("127.0.0.1", fresh.ports["mlflow"]))
+        taken.listen()
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stack", "up"],
+            cwd=fresh.folder,
+            env=fresh.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        assert "starting the stack" in process.stderr.readline()
+        assert time.monotonic() - began < 2
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert f"Port {fresh.ports['mlflow']} of mlflow is taken" in said
+        assert "UNROLL_MLFLOW_PORT" in said
+        assert fresh.processes() == []
+
+
+def test_a_service_that_does_not_come_up_is_named_with_its_log_and_nothing_stays_up() -> None:
+    with new_stack() as broken:
+        (broken.folder / ".env").write_text("MLFLOW_TRACKING_PASSWORD=short\n")
+        done = broken("up")
+        assert done.returncode == 1
+        assert "mlflow" in done.stderr.split("Error: ")[1].splitlines()[0]
+        assert "The end of its log" in done.stderr
+        assert "at least" in done.stderr
+        assert broken.processes() == []
