@@ -20,13 +20,20 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_debug = False
+
 
 @app.callback()
-def _options(quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
+) -> None:
     """PostgreSQL, Prefect, MLflow, a worker and `unroll serve` as processes of this machine."""
+    global _debug
+    _debug = debug
     from flows.logs import set_up_logs
 
-    set_up_logs(logging.WARNING if quiet else logging.INFO)
+    set_up_logs(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
 
 
 @app.command()
@@ -127,6 +134,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Error: stopped by Ctrl-C.", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if _debug:
+            raise
+        reason = (str(error).strip().splitlines() or ["no message"])[0][:500]
+        print(
+            f"Error: {type(error).__name__}: {reason}\nNo such end was foreseen; --debug shows where.", file=sys.stderr
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,11 @@ class Supervisor:
         }
 
     def start_service(self, name: str) -> None:
-        """Start it, without waiting."""
-        self._call("startProcess", name, False)
+        """Start it, without waiting. Raises UnrollError: supervisord cannot."""
+        try:
+            self._call("startProcess", name, False)
+        except xmlrpc.client.Fault as fault:
+            raise UnrollError(f"supervisord does not start {name}: {fault.faultString}.") from fault
 
     def stop_service(self, name: str) -> None:
         """Stop it and wait until it has stopped; nothing happens where it does not run."""
@@ -152,7 +155,7 @@ def _program(setup: Setup, service: Service, order: int) -> dict[str, object]:
         "startretries": 1_000_000,  # each a second later than the one before
         "priority": 100 + order,  # the last started is stopped first
         "stopsignal": "INT" if is_postgres else "TERM",  # INT is PostgreSQL's fast shutdown
-        "stopwaitsecs": 60 if is_postgres else 15,
+        "stopwaitsecs": 60 if service.name in ("postgres", "worker") else 15,
         "stopasgroup": "false" if is_postgres else "true",
         "killasgroup": "true",
         "redirect_stderr": "true",
