@@ -57,6 +57,8 @@ class Place:
     """Folder of what the services keep."""
     home: str
     """UNROLL_HOME of what flow runs make: the stage store and its kind."""
+    bucket: str
+    """Address of the S3-compatible store beside the services; empty where there is none."""
     code: str
     """Folder that holds the packages `flows` and `stack`."""
 
@@ -93,14 +95,14 @@ def local(settings: Mapping[str, str], folder: Path, home: Path) -> Place:
     """
     ports = published_ports(settings)
     code = Path(__file__).resolve().parents[1]
-    return Place(HOST, dict.fromkeys(PORTS, HOST), ports, ports, str(folder), str(home), str(code))
+    return Place(HOST, dict.fromkeys(PORTS, HOST), ports, ports, str(folder), str(home), "", str(code))
 
 
 def containers(settings: Mapping[str, str]) -> Place:
     """Containers of docker-compose.yml: each a host of its own, published on this machine's loopback interface."""
-    return Place(
-        "0.0.0.0", {name: name for name in PORTS}, PORTS, published_ports(settings), "/data", "/data/unroll", "/app"
-    )
+    hosts = {name: name for name in PORTS}
+    published = published_ports(settings)
+    return Place("0.0.0.0", hosts, PORTS, published, "/data", "/data/unroll", "http://s3:9000", "/app")
 
 
 def port_variable(service: str) -> str:
@@ -188,7 +190,7 @@ def _mlflow(settings: Mapping[str, str], place: Place) -> Service:
     return Service(
         "mlflow",
         command,
-        _database(settings, place) | _mlflow_server(settings, place),
+        _database(settings, place) | _mlflow_server(settings, place) | _bucket(settings, place),
         waits_for=("mlflow-upgrade",),
         check=_python("stack.probe", f"http://{HOST}:{port}/health"),
         listens=True,
@@ -281,6 +283,8 @@ def _prefect_server(settings: Mapping[str, str], place: Place) -> dict[str, str]
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": _origins(place, "prefect"),
         "PREFECT_SERVER_UI_API_URL": f"{_page(place, 'prefect')}/api",
         "PREFECT_UI_URL": _page(place, "prefect"),  # for the links in alerts
+        # else it unpacks its pages among the installed packages, which are not its own in a container
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": f"{place.data}/prefect/ui",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "true",
@@ -313,6 +317,18 @@ def _mlflow_server(settings: Mapping[str, str], place: Place) -> dict[str, str]:
 def _page(place: Place, service: str) -> str:
     """Where a person finds a service's page."""
     return f"http://{HOST}:{place.published[service]}"
+
+
+def _bucket(settings: Mapping[str, str], place: Place) -> dict[str, str]:
+    """Where a bucket is and how to enter it; nothing where artifacts are in a folder, or the shell has AWS's own."""
+    endpoint = settings.get("UNROLL_S3_ENDPOINT") or place.bucket
+    if not endpoint or not settings.get("UNROLL_ARTIFACTS", "").startswith("s3://"):
+        return {}
+    return {
+        "MLFLOW_S3_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": settings.get("UNROLL_S3_ACCESS_KEY", ""),
+        "AWS_SECRET_ACCESS_KEY": settings.get("UNROLL_S3_SECRET_KEY", ""),
+    }
 
 
 def _origins(place: Place, service: str) -> str:

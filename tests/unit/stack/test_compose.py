@@ -70,6 +70,16 @@ def test_commands_settings_checks_and_order_are_the_same(settings: dict[str, str
         }, name
 
 
+def test_a_bucket_is_entered_in_the_same_way(settings: dict[str, str]) -> None:
+    ours = settings | {"UNROLL_ARTIFACTS": "s3://unroll/mlflow"}
+    mlflow = next(service for service in services(ours, containers(ours)) if service.name == "mlflow")
+    found = filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8")), ours)["services"][
+        "mlflow"
+    ]
+    assert tuple(found["command"]) == mlflow.command
+    assert found["environment"] == dict(mlflow.environment)
+
+
 def test_ports_are_the_same_and_on_the_loopback_interface_only(
     settings: dict[str, str], composed: dict[str, Any]
 ) -> None:
