@@ -64,6 +64,7 @@ restore: setup ## Put back a backup: FILE=…; REPLACE=yes where the stack is no
 ifeq ($(STACK_FORM),local)
 	$(BIN)/python -m stack restore "$(FILE)" $(if $(REPLACE),--replace)
 else
+	$(BIN)/unroll doctor --make-env
 	$(COMPOSE) --profile gpu stop serve worker worker-gpu mlflow prefect
 	$(COMPOSE) run --rm --volume "$(abspath $(dir $(FILE))):/backups" tools python -m stack restore --inside "/backups/$(notdir $(FILE))" $(if $(REPLACE),--replace) \
 	  ; status=$$?; $(COMPOSE) up --detach --wait; exit $$status
@@ -124,5 +125,5 @@ gpu: setup ## A short training of both projects on whatever card is there, witho
 	$(BIN)/python -m benchmarks.gpu
 
 clean: ## Remove the environment and everything that runs made, the stack's databases too
-	@test ! -e .unroll/stack || $(BIN)/python -m stack --quiet down
+	@test ! -e .unroll/stack -o ! -x $(BIN)/python || $(BIN)/python -m stack --quiet down
 	rm -rf .venv .unroll site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
