@@ -33,6 +33,7 @@ logger = logging.getLogger("unroll.watch")
 FORMAT = 1
 LONGEST_VALUE = 4_900
 """Characters of a note; a variable of Prefect's holds 5,000."""
+LONGEST_TITLE = 500
 MOST_NAMED = 5
 """Settings named in a reason."""
 
@@ -64,7 +65,7 @@ class Sight:
     """What was there at one look."""
 
     source: str
-    """Which corpus: data.source, data.test_source and data.ebook."""
+    """Which corpus: a digest of data.source, data.test_source and data.ebook, not of what is there."""
     corpus: dict[str, str]
     """Digests of the user's files, names of public or made corpora; see `source_fingerprint`."""
     preset: str
@@ -85,7 +86,7 @@ class Sight:
             ) from error
         named = [getattr(config.data, name, None) for name in ("source", "test_source", "ebook")]
         settings = setting_differences(make_config(config.project, {}), config)
-        return cls(json.dumps(named), corpus, config_digest(config), settings)
+        return cls(hashlib.sha256(json.dumps(named).encode()).hexdigest(), corpus, config_digest(config), settings)
 
     def corpus_change(self, before: Sight) -> str | None:
         """How the corpus changed, in words. One of another name or path is another preset's, not a changed one."""
@@ -173,7 +174,7 @@ def _read_note(watched: Watched) -> tuple[Sight, int] | None:
 
 
 def _write_note(watched: Watched, sight: Sight, changes: int) -> None:
-    note = {"format": FORMAT, "title": watched.title, **asdict(sight), "changes": changes}
+    note = {"format": FORMAT, "title": watched.title[:LONGEST_TITLE], **asdict(sight), "changes": changes}
     if len(json.dumps(note)) > LONGEST_VALUE:
         note["settings"] = []  # they only name a change; the digest finds it
     Variable.set(watched.variable, note, overwrite=True)

@@ -1,0 +1,197 @@
+"""The watcher and drift on a real Prefect server: the events are there to be read, once each, and the notes are shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.command import Command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Server:
+    """``prefect server start`` on a loopback port."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.api = f"http://127.0.0.1:{port}/api"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environment = kept | {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        with (folder / "server.log").open("wb") as log:
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 120
+        while not self._answers():
+            assert self._process.poll() is None, (folder / "server.log").read_text()
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.api}/health", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def ask(self, path: str, question: dict[str, Any]) -> Any:
+        answer = httpx.post(f"{self.api}{path}", json=question, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Events of a name, oldest first."""
+        found = self.ask("/events/filter", {"filter": {"event": {"name": [name]}}, "limit": 50})["events"]
+        return sorted(found, key=lambda event: str(event["occurred"]))
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("prefect"))
+    yield running
+    running.close()
+
+
+def write_corpus(path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    rows = [{"text": f"a film {chance.random()}", "label": number % 2} for number in range(20)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_each_change_is_one_event_on_the_server_whichever_folder_looks(server: Server, tmp_path: Path) -> None:
+    here, there = Command(tmp_path / "here"), Command(tmp_path / "there")
+    corpus = tmp_path / "reviews.jsonl"
+    for command in (here, there):
+        command.folder.mkdir()
+
+    def look(command: Command) -> subprocess.CompletedProcess[str]:
+        settings = ["--set", f"data.source={corpus}"]
+        return command("watch", "sentiment", *settings, environment={"PREFECT_API_URL": server.api})
+
+    write_corpus(corpus, 1)
+    assert "first look, noted" in look(here).stdout
+    assert "unchanged" in look(there).stdout  # another worker's folder, the same server
+    assert server.events("unroll.corpus.changed") == []
+
+    write_corpus(corpus, 2)
+    changed = look(there)
+    assert changed.returncode == 0, changed.stderr
+    assert "the corpus changed: data.source has the digest .jsonl" in changed.stdout
+    assert "unchanged" in look(here).stdout
+    (event,) = server.events("unroll.corpus.changed")
+    assert event["resource"]["prefect.resource.id"] == "unroll.project.sentiment"
+    assert event["resource"]["prefect.resource.name"] == "sentiment"
+    assert event["payload"] == {
+        "project": "sentiment",
+        "preset": "sample",
+        "settings": [f"data.source={corpus}"],
+        "reason": changed.stdout.strip().rstrip("."),
+    }
+    assert any(related["prefect.resource.id"].startswith("prefect.flow-run.") for related in event["related"])
+
+    corpus.unlink()
+    gone = look(here)
+    assert gone.returncode == 1
+    assert f"There is no file or folder {corpus}" in gone.stderr
+    assert "Traceback" not in gone.stderr
+    runs = server.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    assert (runs[0]["name"], runs[0]["state"]["type"]) == ("watch", "FAILED")
+    assert f"There is no file or folder {corpus}" in runs[0]["state"]["message"]
+    assert len(server.events("unroll.corpus.changed")) == 1
+
+
+def test_a_look_that_was_killed_before_it_noted_leaves_one_event(server: Server, tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    preset = tmp_path / "mine.yaml"
+    environment = {"PREFECT_API_URL": server.api}
+    preset.write_text("seed: 2\n")
+    assert command("watch", "language-model", "--config", "mine.yaml", environment=environment).returncode == 0
+    preset.write_text("seed: 3\n")
+    script = """
+import os
+from flows.embedded import prepare_environment, workplace
+prepare_environment(workplace())
+from tasks import watch
+watch._write_note = lambda *_: os._exit(9)
+from flows.cli import main
+main()
+"""
+    killed = command.python(script, "watch", "language-model", "--config", "mine.yaml", environment=environment)
+    assert killed.returncode == 9, killed.stderr
+    again = command("watch", "language-model", "--config", "mine.yaml", environment=environment)
+    assert "seed is 3, was 2" in again.stdout
+    assert "unchanged" in command("watch", "language-model", "--config", "mine.yaml", environment=environment).stdout
+    (event,) = server.events("unroll.preset.changed")
+    assert event["resource"]["prefect.resource.id"] == "unroll.project.language_model"
+    assert event["payload"]["preset"] == "mine.yaml"
+
+
+def test_what_cannot_be_looked_at_does_not_keep_the_others_from_being_looked_at(server: Server, tmp_path: Path) -> None:
+    script = """
+from flows.embedded import prepare_environment, workplace
+prepare_environment(workplace())
+from flows.watch import watch
+from tasks.watch import Watched
+state = watch([Watched(preset="none"), Watched(project="language_model", preset="fast")], return_state=True)
+print(state.type.value, state.message)
+"""
+    answer = Command(tmp_path).python(script, environment={"PREFECT_API_URL": server.api})
+    assert answer.returncode == 0, answer.stderr
+    assert "FAILED sentiment none: cannot be looked at: There is no preset 'none'" in answer.stdout
+    assert "language model fast: first look, noted" in answer.stdout
+
+
+def test_drifted_reviews_and_texts_are_told_and_like_ones_are_not(server: Server, shared_command: Command) -> None:
+    shared_command.run("all")
+    make_inputs = """
+import json
+from unroll.data.sample import iter_reviews, make_prose
+reviews = [review.text for chunk in iter_reviews(1500, seed=77) for review in chunk]
+for name, texts in {"same": reviews, "other": [f"zwölf boxkämpfer {text} {text} {text}" for text in reviews]}.items():
+    with open(f"{name}.jsonl", "w") as file:
+        file.writelines(json.dumps({"text": text}) + "\\n" for text in texts)
+prose = make_prose(60_000, seed=9).text
+for name, text in {"same": prose, "other": prose.upper()}.items():
+    open(f"{name}.txt", "w").write(text)
+"""
+    assert shared_command.python(make_inputs).returncode == 0
+    said = {}
+    for name in ("same.jsonl", "other.jsonl", "same.txt", "other.txt"):
+        answer = shared_command("score", name, f"drift-{name}", environment={"PREFECT_API_URL": server.api})
+        assert answer.returncode == 0, answer.stderr
+        said[name] = answer.stdout
+    for name in ("same.jsonl", "same.txt"):
+        assert "drift: none; within the bounds" in said[name]
+    for name in ("other.jsonl", "other.txt"):
+        assert "drift: drifted; past the bound" in said[name]
+    assert "bits per character" in said["same.txt"]
+    events = {event["resource"]["prefect.resource.id"]: event for event in server.events("unroll.drift")}
+    assert set(events) == {"unroll.project.sentiment", "unroll.project.language_model"}
+    assert len(server.events("unroll.drift")) == 2
+    payload = events["unroll.project.sentiment"]["payload"]
+    assert payload["preset"] == "sample"
+    assert "training.epochs=1" in payload["settings"]
+    assert payload["reason"].startswith("other.jsonl has drifted from what version 1 was validated on: past the bound")
+    wide = ["--set", "drift.stability_index=50", "--set", "drift.unknown_rise=0.9"]
+    answer = shared_command("score", "other.jsonl", "wide", *wide, environment={"PREFECT_API_URL": server.api})
+    assert "drift: none" in answer.stdout
+    assert len(server.events("unroll.drift")) == 2
+    wrong = shared_command("score", "other.jsonl", "wrong", "--set", "drift.stability=1")
+    assert wrong.returncode == 2
+    assert "unknown setting drift.stability; did you mean drift.stability_index?" in wrong.stderr
