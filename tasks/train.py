@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tasks.progress import ProgressArtifact
 from tasks.stage import StageContext, StageResult, log_once, run_stage, stage_task
 from tasks.tracking import TrackedRun
 from unroll import stages
@@ -29,8 +30,10 @@ def train(config: AnyConfig, context: StageContext, encoded: StageResult) -> Sta
 
 
 def _train(config: AnyConfig, encoded: StageResult, work_folder: Path, folder: Path, run: TrackedRun) -> None:
-    with run.system_metrics(), closing(run.logger()) as metric_logger, counting_energy() as energy:
-        stages.train(config, encoded.artifact, work_folder, folder, metric_logger)
+    project = config.project.replace("_", " ")
+    shown = ProgressArtifact(f"training-{project.replace(' ', '-')}", f"Training, {project}")
+    with run.system_metrics(), closing(run.logger()) as metric_logger, counting_energy() as energy, shown:
+        stages.train(config, encoded.artifact, work_folder, folder, metric_logger, shown.update)
     # beside the model, so that it is there for whichever run finds the model trained
     write_json(folder / ENERGY_FILE, asdict(energy))
 

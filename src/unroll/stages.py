@@ -16,6 +16,7 @@ from unroll.data.sources import fetch_reviews, fetch_text, source_fingerprint
 from unroll.files import write_json
 from unroll.store import Artifact, StageKey, source_digests
 from unroll.training.metrics import MetricLogger
+from unroll.training.progress import OnProgress
 
 StageName = Literal["download", "validate", "encode", "train", "evaluate", "register"]
 STAGES: tuple[str, ...] = get_args(StageName)
@@ -110,11 +111,18 @@ def train_key(config: AnyConfig, encoded: Artifact) -> StageKey:
     return StageKey(config.project, "train", {"encoded": encoded.digest}, settings, code)
 
 
-def train(config: AnyConfig, encoded: Artifact, work_folder: Path, folder: Path, metric_logger: MetricLogger) -> None:
+def train(
+    config: AnyConfig,
+    encoded: Artifact,
+    work_folder: Path,
+    folder: Path,
+    metric_logger: MetricLogger,
+    on_progress: OnProgress | None = None,
+) -> None:
     """Train, or go on from the checkpoint in ``work_folder``; see `unroll.training.fit.train`."""
     from unroll.training.fit import train as fit
 
-    fit(config, encoded.folder, work_folder, folder, metric_logger)
+    fit(config, encoded.folder, work_folder, folder, metric_logger, on_progress)
 
 
 def evaluate_key(config: AnyConfig, corpus: Artifact, encoded: Artifact, model: Artifact) -> StageKey:

@@ -1,4 +1,4 @@
-"""The watcher and drift on a real Prefect server: the events are there to be read, once each, and the notes are shared."""
+"""The watcher and drift on a real Prefect server: one event each, there to be read, and notes that are shared."""
 
 from __future__ import annotations
 

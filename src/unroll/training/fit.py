@@ -29,6 +29,7 @@ from unroll.training.language_model import LanguageModelProblem
 from unroll.training.memory import keep_freed_memory
 from unroll.training.metrics import MetricLogger
 from unroll.training.problem import Problem
+from unroll.training.progress import OnProgress
 from unroll.training.run_state import Progress
 from unroll.training.seed import seed_torch
 from unroll.training.sentiment import SentimentProblem
@@ -38,7 +39,12 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    config: AnyConfig, encoded_folder: Path, work_folder: Path, folder: Path, metric_logger: MetricLogger
+    config: AnyConfig,
+    encoded_folder: Path,
+    work_folder: Path,
+    folder: Path,
+    metric_logger: MetricLogger,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Train on an encoded corpus and write the model into ``folder``, which is empty.
 
@@ -49,7 +55,7 @@ def train(
     corpus = EncodedCorpus.open(encoded_folder)
     seed_torch(config.seed)
     problem = make_problem(config, corpus)
-    trainer = Trainer(problem, config.training, work_folder, metric_logger)
+    trainer = Trainer(problem, config.training, work_folder, metric_logger, on_progress)
     _announce(config, problem, trainer)
     progress = trainer.fit()
     _write_model(config, corpus, encoded_folder, trainer, progress, folder)

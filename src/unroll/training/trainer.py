@@ -29,7 +29,7 @@ from unroll.training.metrics import History, MetricLogger
 from unroll.training.optim import learning_rate_at, make_optimizers, settle
 from unroll.training.outcome import StepOutcome
 from unroll.training.problem import Batch, CarriedState, Problem
-from unroll.training.progress import ProgressLog, announce_evaluation
+from unroll.training.progress import OnProgress, ProgressLog, announce_evaluation
 from unroll.training.run_state import CurvePoint, Progress
 from unroll.training.seed import generator_states, restore_generators
 from unroll.training.stop import StopRequest
@@ -47,7 +47,14 @@ ADVICE = (
 class Trainer:
     """Trains one problem in one folder; see the module's text."""
 
-    def __init__(self, problem: Problem, config: TrainingConfig, folder: Path, metric_logger: MetricLogger) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        config: TrainingConfig,
+        folder: Path,
+        metric_logger: MetricLogger,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         """Move the model to the device. ``folder`` keeps the checkpoints and curves; a run found there goes on."""
         self.problem = problem
         self.config = config
@@ -70,6 +77,7 @@ class Trainer:
         self.history = History(folder / "history.jsonl")
         self.samples = History(folder / "samples.jsonl")
         self.metric_logger = metric_logger
+        self.on_progress = on_progress
         self.resumed_from_step: int | None = None
         self._curve = CurvePoint()
         self._clock = time.perf_counter()
@@ -82,7 +90,7 @@ class Trainer:
         back did not help.
         """
         self._resume_or_start()
-        report = ProgressLog(self.budget.total_batches, self.problem.unit, self.config.max_minutes)
+        report = ProgressLog(self.budget.total_batches, self.problem.unit, self.config.max_minutes, self.on_progress)
         with StopRequest() as stop, one_core(isinstance(self.backward, ShardedBackward)):
             while not self.budget.spent(self.progress):
                 if self.budget.epoch_over(self.progress):
