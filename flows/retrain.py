@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.embedded import workplace
+from flows.run_names import retraining_name
 from flows.training import Trained, train_and_judge
 from tasks.admission import refused
 from tasks.retrain import compare_with_champion, conclude, report_retraining, was_judged_against_another
@@ -24,7 +25,7 @@ from unroll.retraining import Account, RetrainingFailed
 logger = logging.getLogger("unroll.retrain")
 
 
-@flow(name="retrain", flow_run_name="retrain {project} {preset}: {reason}", log_prints=False)
+@flow(name="retrain", flow_run_name=retraining_name, log_prints=False)
 def retrain(
     project: ProjectName,
     preset: str = "sample",

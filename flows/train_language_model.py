@@ -7,13 +7,14 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.run_names import training_name
 from flows.training import run_stages, settle
 from tasks.admission import MOST_MINUTES_LATE, refused
 from unroll.config import LanguageModelConfig
 from unroll.stages import StageName
 
 
-@flow(name="train-language-model", flow_run_name="language model {preset}", log_prints=False)
+@flow(name="train-language-model", flow_run_name=training_name, log_prints=False)
 def train_language_model(
     config: LanguageModelConfig | None = None,
     preset: str = "sample",

@@ -7,13 +7,14 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.run_names import training_name
 from flows.training import run_stages, settle
 from tasks.admission import MOST_MINUTES_LATE, refused
 from unroll.config import SentimentConfig
 from unroll.stages import StageName
 
 
-@flow(name="train-sentiment", flow_run_name="sentiment {preset}", log_prints=False)
+@flow(name="train-sentiment", flow_run_name=training_name, log_prints=False)
 def train_sentiment(
     config: SentimentConfig | None = None,
     preset: str = "sample",

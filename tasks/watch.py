@@ -144,8 +144,7 @@ def look(watched: Watched) -> Finding:
     told = {event: words for event, words in changes.items() if words is not None}
     for event, words in told.items():
         event_id = uuid5(NAMESPACE_URL, f"{watched.variable} {changes_before + 1} {event} {_digest_of(sight)}")
-        reason = f"{watched.title}: {words}"
-        events.tell(event, watched.project, watched.preset, watched.settings, reason, event_id)
+        events.tell(event, watched.project, watched.preset, watched.settings, words, event_id)
     if (sight.corpus, sight.preset) != (before.corpus, before.preset):
         _write_note(watched, sight, changes_before + bool(told))
     return Finding(watched.title, tuple(told.values()), is_first=False)

@@ -101,7 +101,7 @@ def test_each_change_is_one_event_on_the_server_whichever_folder_looks(server: S
         "project": "sentiment",
         "preset": "sample",
         "settings": [f"data.source={corpus}"],
-        "reason": changed.stdout.strip().rstrip("."),
+        "reason": changed.stdout.partition(": ")[2].strip().rstrip("."),
     }
     assert any(related["prefect.resource.id"].startswith("prefect.flow-run.") for related in event["related"])
 
