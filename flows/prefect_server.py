@@ -31,6 +31,8 @@ logger = logging.getLogger("unroll.prefect_server")
 API_VARIABLE = "PREFECT_API_URL"
 SCRIPT = Path(__file__).with_name("private_server.py")
 LARGEST_LOG = 4_000_000
+UI_PAGE = "http://127.0.0.1:4200"
+"""Where `unroll ui` shows what the private server has written, unless told otherwise: it has no page itself."""
 SECONDS_TO_SEND = 60.0
 SECONDS_TO_STOP = 45.0
 
@@ -165,14 +167,23 @@ class PrefectServer:
             ) from error
 
     def _point_prefect_here(self) -> None:
-        from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        from prefect.settings import (
+            PREFECT_API_URL,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+            PREFECT_UI_URL,
+            temporary_settings,
+        )
 
         # These warn of what is still in their queues whenever they are emptied, which each flow does at its end.
         for name in ("EventsWorker", "APILogWorker"):
             logging.getLogger(name).setLevel(logging.ERROR)
         # Heartbeats tell a living server of dead clients. This one dies with its client, and they cost each flow a
         # second at its end.
-        here: dict[Any, Any] = {PREFECT_API_URL: self.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        here: dict[Any, Any] = {
+            PREFECT_API_URL: self.url,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_UI_URL: UI_PAGE,
+        }
         self._settings.enter_context(temporary_settings(here))
 
     def _failure(self, what: str) -> UnrollError:

@@ -9,6 +9,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 
 from tasks.register import read_registration
 from tasks.stage import StageContext, StageResult
@@ -119,12 +120,20 @@ def _markdown(
         "|---|---|---|---|",
         *(_stage_row(stage) for stage in summary["stages"]),
         "",
-        f"MLflow run {summary['mlflow_run_id']}" + (f": {run.url()}" if run.url() else ""),
-        f"Prefect flow run {summary['flow_run_id']}",
+        _links(summary, run),
     ]
     for passage in summary["passages"]:
         lines += ["", f"Generated at temperature {passage['temperature']:g}:", "", "```text", passage["text"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def _links(summary: dict[str, Any], run: TrackedRun) -> str:
+    """From either page to the other; on the embedded stores they open while ``unroll ui`` runs on its own ports."""
+    pages = f"[MLflow run {summary['mlflow_run_id']}]({run.page()})"
+    flow_page = flow_run.ui_url
+    name = f"Prefect flow run {summary['flow_run_id']}"
+    pages += f" · [{name}]({flow_page})" if flow_page else f" · {name}"
+    return pages if run.url() else f"{pages} (while `unroll ui` runs)"
 
 
 def _stage_row(stage: dict[str, Any]) -> str:

@@ -135,7 +135,7 @@ def stage_task(name: str) -> Callable[[Callable[Parameters, StageResult]], Calla
     """
 
     def decorate(function: Callable[Parameters, StageResult]) -> Callable[Parameters, StageResult]:
-        @task(name=name, persist_result=False, cache_policy=NO_CACHE)
+        @task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE)
         @wraps(function)
         def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> State[StageResult]:
             result = function(*args, **kwargs)

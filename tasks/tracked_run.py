@@ -23,6 +23,8 @@ logger = logging.getLogger("unroll.tracking")
 
 ERROR_TAG = "unroll.error"
 LONGEST_TAG = 4_900
+UI_PAGE = "http://127.0.0.1:5000"
+"""Where `unroll ui` shows MLflow unless told otherwise."""
 LONGEST_NOTE = 7_900
 LONGEST_DIGEST = 36
 
@@ -43,6 +45,10 @@ class TrackedRun:
         if not uri.startswith(("http://", "https://")):
             return None
         return f"{without_password(uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def page(self) -> str:
+        """`url`, or on the embedded store where the page is while `unroll ui` runs."""
+        return self.url() or f"{UI_PAGE}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def logger(self) -> MlflowMetricLogger:
         """The run's metric logger, closed with the run; a new one after a close of one's own."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.owner import is_dead, owner_tags
 from tasks.provenance import provenance
+from tasks.run_table import experiment_tags
 from tasks.tracked_run import ERROR_TAG, LONGEST_TAG, TrackedRun, reaching_mlflow
 from unroll.config import CONFIG_CLASSES, AnyConfig, config_digest, flatten
 from unroll.errors import InterruptedTraining
@@ -132,11 +133,15 @@ def _experiment(client: MlflowClient, name: str) -> str:
         with suppress(MlflowException):
             location = _artifact_location(client.tracking_uri, name)
             # MLflow's page opens on training runs and their curves rather than on traces of prompts
-            return client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"})
+            client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"})
         experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise MlflowException(f"the experiment {name} is deleted; restore it with `mlflow experiments restore`")
-    return experiment.experiment_id
+    for tag, value in experiment_tags(name, experiment.experiment_id).items():
+        # a description that a person wrote stays
+        if tag not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, tag, value)
+    return str(experiment.experiment_id)
 
 
 def _artifact_location(uri: str, name: str) -> str | None:

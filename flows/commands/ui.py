@@ -12,8 +12,10 @@ import sys
 import threading
 import time
 import webbrowser
+from collections.abc import Iterator
 
 from flows.embedded import Workplace, prepare_environment, workplace
+from unroll.config import CONFIG_CLASSES
 from unroll.errors import UnrollError
 
 logger = logging.getLogger("unroll.ui")
@@ -39,6 +41,8 @@ def show_pages(open_browser: bool, mlflow_port: int, prefect_port: int) -> None:
             print(f"{name:8} {url}", flush=True)
             if open_browser:
                 webbrowser.open(url)
+        for name, url in _views(pages["MLflow"]):
+            print(f"{name:8} {url}", flush=True)
         if not servers:
             return
         logger.info("Ctrl-C ends both")
@@ -63,6 +67,29 @@ def _mlflow_page(place: Workplace, port: int, servers: list[subprocess.Popen[byt
     command = [sys.executable, "-m", "mlflow", "server", *options, "--default-artifact-root", artifacts]
     servers.append(_launch(place, "mlflow", command, environment))
     return _wait(f"http://127.0.0.1:{port}", "/health", servers[-1], place)
+
+
+def _views(page: str) -> Iterator[tuple[str, str]]:
+    """The prepared run tables of the projects that have runs."""
+    import httpx
+
+    from tasks.run_table import view_path
+
+    login = (os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD"))
+    auth = (login[0], login[1]) if login[0] and login[1] else None
+    for project in CONFIG_CLASSES:
+        name = f"unroll-{project.replace('_', '-')}"
+        try:
+            answer = httpx.get(
+                f"{page}/api/2.0/mlflow/experiments/get-by-name",
+                params={"experiment_name": name},
+                auth=auth,
+                timeout=10,
+            )
+            if answer.status_code == httpx.codes.OK:
+                yield name, page + view_path(answer.json()["experiment"]["experiment_id"])
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            logger.debug("no view of %s: %s", name, error)
 
 
 def _prefect_page(place: Workplace, port: int, servers: list[subprocess.Popen[bytes]]) -> str:

@@ -54,7 +54,7 @@ def pages(environment: dict[str, str], summary: dict[str, Any]) -> Iterator[dict
     server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
-        urls = dict(server.stdout.readline().split() for _ in range(2))
+        urls = dict(server.stdout.readline().split() for _ in range(3))
         yield urls
     finally:
         server.send_signal(signal.SIGINT)
@@ -113,6 +113,29 @@ def test_mlflow_holds_the_plots(page: Any, pages: dict[str, str], summary: dict[
     keep(page, "mlflow-plots")
 
 
+def test_mlflow_opens_the_prepared_run_table(page: Any, pages: dict[str, str]) -> None:
+    page.set_viewport_size({"width": 2400, "height": 1000})  # columns out of sight are not drawn
+    page.goto(pages["unroll-sentiment"])
+    for column in ("rival/test/accuracy", "test/accuracy", "training/seconds", "data.source", "model.cell"):
+        page.get_by_text(column, exact=True).first.wait_for()
+    page.get_by_role("button", name="Views").click()
+    page.get_by_text("Results, rival and settings").first.wait_for()
+    keep(page, "mlflow-run-table")
+
+
+def test_mlflow_shows_the_versions_card(page: Any, pages: dict[str, str]) -> None:
+    page.goto(f"{pages['MLflow']}/#/models/unroll-sentiment/versions/1")
+    page.get_by_text("Intended use").first.wait_for()
+    keep(page, "mlflow-version")
+
+
+def test_mlflow_links_to_the_flow_run(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
+    page.goto(f"{pages['MLflow']}/#/experiments/1/runs/{summary['mlflow_run_id']}")
+    link = page.locator(f"a[href*='{summary['flow_run_id']}']").first
+    link.wait_for()
+    assert link.get_attribute("href") == f"http://127.0.0.1:4200/flow-runs/flow-run/{summary['flow_run_id']}"
+
+
 def test_mlflow_lists_the_champion(page: Any, pages: dict[str, str]) -> None:
     page.goto(f"{pages['MLflow']}/#/models/unroll-sentiment")
     page.get_by_text("champion").first.wait_for()
@@ -128,8 +151,30 @@ def test_prefect_shows_every_stage_of_the_run(page: Any, pages: dict[str, str], 
     keep(page, "prefect-run")
 
 
-def test_prefect_shows_the_report(page: Any, pages: dict[str, str]) -> None:
+def test_prefect_names_the_run_and_shows_its_artifacts(
+    page: Any, pages: dict[str, str], summary: dict[str, Any]
+) -> None:
+    page.goto(f"{pages['Prefect']}/flow-runs/flow-run/{summary['flow_run_id']}")  # as the MLflow run links to it
+    page.get_by_text("sentiment sample", exact=True).first.wait_for()
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("training-sentiment").first.wait_for()
+    page.get_by_text("run-report-sentiment").first.wait_for()
+    keep(page, "prefect-artifacts")
+
+
+def test_prefect_shows_how_far_training_came(page: Any, pages: dict[str, str]) -> None:
+    page.goto(f"{pages['Prefect']}/artifacts/key/training-sentiment")
+    page.get_by_text("Training, sentiment: done").first.wait_for()
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
+    page.get_by_text("100%").first.wait_for()
+    keep(page, "prefect-progress")
+
+
+def test_prefect_shows_the_report(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
     page.goto(f"{pages['Prefect']}/artifacts/key/run-report-sentiment")
     page.locator("a[href*='/artifacts/artifact/']").first.click()
     page.get_by_text("test/accuracy").first.wait_for()
+    page.get_by_text("version 1 promoted").first.wait_for()
+    href = page.get_by_role("link", name=f"MLflow run {summary['mlflow_run_id']}").first.get_attribute("href")
+    assert href == f"http://127.0.0.1:5000/#/experiments/1/runs/{summary['mlflow_run_id']}"
     keep(page, "prefect-report")
