@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -56,10 +57,11 @@ def retrain(
 
 def train_against_champion(config: AnyConfig, account: Account) -> Trained:
     """The stages; and judged once more where what they found decided is about a champion of the past."""
-    trained = train_and_judge(config, account.preset, None)
+    preset = Path(account.preset).stem
+    trained = train_and_judge(config, preset, None)
     if was_judged_against_another(account, trained.context, trained.stages):
         logger.info("judged before another champion; the gate looks again")
-        trained = train_and_judge(config, account.preset, "register")
+        trained = train_and_judge(config, preset, "register")
     return trained
 
 

@@ -25,6 +25,7 @@ logger = logging.getLogger("unroll.retrain")
 HELD_BACK = 3
 """Exit code, where it was asked for."""
 WIDTH = 100
+FLOW_RUN = "Prefect flow run"
 NOT_IN_SUMMARY = ("curves", "plots")
 
 
@@ -64,20 +65,31 @@ def _run(request: Request) -> Account:
     server = prefect_server(place)
     server.start()
     logger.info("loading PyTorch, Prefect and MLflow")
+    from prefect.utilities.urls import url_for
+
     from flows.embedded import drain_history
     from flows.logs import quiet_libraries
     from flows.retrain import retrain
-    from unroll.retraining import Account
+    from unroll.retraining import Account, RetrainingFailed
 
     quiet_libraries()
     with server:
         state = retrain(
             request.project, request.preset, list(request.settings), request.reason, request.forced, return_state=True
         )
-        if state.state_details.flow_run_id is not None:
-            drain_history([state.state_details.flow_run_id])
-        plain: Any = state.result()
-        return Account.from_plain(plain)
+        flow_run_id = state.state_details.flow_run_id
+        if flow_run_id is not None:
+            drain_history([flow_run_id])
+        # the private server's pages end with the command
+        page = None if server.is_private else url_for("flow-run", obj_id=flow_run_id)
+        try:
+            plain: Any = state.result()
+            account = Account.from_plain(plain)
+        except RetrainingFailed as failure:
+            failure.account.links |= {FLOW_RUN: page} if page else {}
+            raise
+        account.links |= {FLOW_RUN: page} if page else {}
+        return account
 
 
 @contextmanager

@@ -68,6 +68,8 @@ def test_help_answers_soon(command: Any) -> None:
         ["run"],
         ["run", "translation"],
         ["run", "sentiment", "--no-such-option"],
+        ["retrain"],
+        ["retrain", "all"],
         ["predict"],
         ["predict", "a text", "--input", "file.csv"],
         ["predict", "--input", "file.csv"],
