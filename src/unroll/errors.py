@@ -12,7 +12,8 @@ UnrollError
 │   └── InterruptedTraining   asked to stop (SIGTERM, SIGINT); the state is saved
 ├── PredictionError        a text or prompt cannot be scored
 │   └── InterruptedScoring   asked to stop (SIGTERM, SIGINT); the parts that are done are kept
-└── RegistryError          the model registry cannot be read or written
+├── RegistryError          the model registry cannot be read or written
+└── RetrainingFailed       any of these, with the account of the retraining that it ended (`unroll.retraining`)
 """
 
 from __future__ import annotations

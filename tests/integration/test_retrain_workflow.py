@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.registry import ModelRegistry
+from tests.command import ROOT
 from tests.github import BOT, Github, Ran, evaluate, filled, workflow_of
 from tests.registry_world import MlflowServer, serving
 
@@ -71,6 +76,57 @@ def test_expressions_mean_what_they_mean_on_github(expression: str, value: Any) 
     assert evaluate(expression, {"inputs": {"b": 3}}) == value
 
 
+CURL = """\
+import json, os, sys
+place, words = os.environ["FAKE_GITLAB"], sys.argv[1:]
+assert open(words[words.index("--config") + 1]).read() == 'header = "PRIVATE-TOKEN: a-token"\\n'
+assert "a-token" not in " ".join(words)
+notes, url = json.load(open(f"{place}/notes.json")), words[-1]
+if "--request" not in words:
+    print(json.dumps({"id": 7} if url.endswith("/user") else notes))
+    sys.exit()
+body = open(words[words.index("--form") + 1].removeprefix("body=<")).read()
+if words[words.index("--request") + 1] == "POST":
+    notes.append({"id": len(notes) + 1, "author": {"id": 7}, "body": body})
+else:
+    notes[int(url.rpartition("/")[2]) - 1]["body"] = body
+json.dump(notes, open(f"{place}/notes.json", "w"))
+"""
+
+
+def test_on_gitlab_too_a_note_is_changed_and_not_repeated(tmp_path: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("NO JQ: it is not installed, so nobody ran the script")
+    (tmp_path / "curl.py").write_text(CURL, encoding="utf-8")
+    curl = tmp_path / "bin" / "curl"
+    curl.parent.mkdir()
+    curl.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} {tmp_path}/curl.py "$@"\n', encoding="utf-8")
+    curl.chmod(0o755)
+    notes, report = tmp_path / "notes.json", tmp_path / "report.md"
+    stranger = {"id": 1, "author": {"id": 8}, "body": "<!-- unroll-retrain:sentiment -->"}
+    notes.write_text(json.dumps([stranger]), encoding="utf-8")
+    api = {"CI_API_V4_URL": "http://gitlab.example/api/v4", "CI_PROJECT_ID": "3", "CI_MERGE_REQUEST_IID": "12"}
+    environment = (
+        os.environ
+        | api
+        | {
+            **{"PATH": f"{curl.parent}:{os.environ['PATH']}", "FAKE_GITLAB": str(tmp_path), "REPORT": str(report)},
+            "NOTE_TOKEN": "a-token",
+        }
+    )
+    for text in ("first", "second"):
+        report.write_text(f"<!-- unroll-retrain:sentiment -->\n\n{text}\n", encoding="utf-8")
+        done = subprocess.run([ROOT / ".ci" / "note"], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    found = json.loads(notes.read_text(encoding="utf-8"))
+    assert [note["id"] for note in found] == [1, 2]
+    assert found[0] == stranger
+    assert found[1]["body"].endswith("second\n")
+    (tmp_path / "curl.py").write_text("import sys; sys.exit(22)", encoding="utf-8")
+    refused = subprocess.run([ROOT / ".ci" / "note"], env=environment, capture_output=True, text=True)
+    assert (refused.returncode, "could not be posted" in refused.stdout) == (0, True)
+
+
 @pytest.fixture(scope="module")
 def github(tmp_path_factory: pytest.TempPathFactory) -> Github:
     if shutil.which("jq") is None:
@@ -130,8 +186,6 @@ class TestFileRegistry:
     def test_the_comment_is_changed_and_not_repeated_and_others_are_left_alone(
         self, github: Github, pulled: Ran
     ) -> None:
-        import json
-
         path = github.place / "comments.json"
         first = github.comments[0]
         stranger = {**first, "id": 2, "user": {"login": "mallory"}}
