@@ -33,7 +33,7 @@ TRAINING_KEYS = (
 )
 
 
-@task(name="report", persist_result=False, cache_policy=NO_CACHE)
+@task(name="report", task_run_name="report", persist_result=False, cache_policy=NO_CACHE)
 def report(
     config: AnyConfig,
     context: StageContext,
@@ -49,9 +49,8 @@ def report(
     run = context.run()
     behaviour = load_behaviour(stages["evaluate"].artifact.folder)
     markdown = _markdown(summary, evaluation, behaviour, run)
-    create_markdown_artifact(
-        markdown, key=f"run-report-{config.project.replace('_', '-')}", description=f"Run report, {config.project}"
-    )
+    key = f"run-report-{config.project.replace('_', '-')}"
+    create_markdown_artifact(markdown, key=key, description=_headline(summary))
     run.describe(markdown)
     return summary
 
@@ -107,6 +106,8 @@ def _markdown(
         "",
         model["reason"],
         "",
+        _links(summary, run),
+        "",
         f"| test metric | model, {evaluation.confidence:.0%} interval | {rival_name} |",
         "|---|---|---|",
         *(f"| {name} | {_cell(value)} | {_cell(rival.get(name))} |" for name, value in evaluation.metrics.items()),
@@ -119,12 +120,17 @@ def _markdown(
         "| stage | | seconds | why |",
         "|---|---|---|---|",
         *(_stage_row(stage) for stage in summary["stages"]),
-        "",
-        _links(summary, run),
     ]
     for passage in summary["passages"]:
         lines += ["", f"Generated at temperature {passage['temperature']:g}:", "", "```text", passage["text"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    """The outcome in a line, for lists of reports."""
+    model, name = summary["model"], "test/accuracy" if summary["project"] == "sentiment" else "test/bits_per_char"
+    value = summary["metrics"][name]["value"]
+    return f"{model['name']} version {model['version']} {model['decision']}; {name} {value:.4f}"
 
 
 def _links(summary: dict[str, Any], run: TrackedRun) -> str:

@@ -65,7 +65,7 @@ class ScoringRequest:
         return "language_model" if self.is_text else "sentiment"
 
 
-@task(name="score", persist_result=False, cache_policy=NO_CACHE)
+@task(name="score", task_run_name="score", persist_result=False, cache_policy=NO_CACHE)
 def score(request: ScoringRequest) -> dict[str, Any]:
     """Write the input's rows with their scores as Parquet parts; returns the manifest. See `unroll.bulk`."""
     output = ScoringFolder(Path(request.output_path))
@@ -88,7 +88,7 @@ def score(request: ScoringRequest) -> dict[str, Any]:
         return score_table(texts, predictor, job, output, check, request.overwrite)
 
 
-@task(name="report", persist_result=False, cache_policy=NO_CACHE)
+@task(name="report", task_run_name="report", persist_result=False, cache_policy=NO_CACHE)
 def report_scores(manifest: dict[str, Any]) -> None:
     """Leave what was scored, by which version, and whether it has drifted, as the flow run's report."""
     job, drift = manifest["job"], manifest["drift"]

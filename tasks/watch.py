@@ -150,7 +150,7 @@ def look(watched: Watched) -> Finding:
     return Finding(watched.title, tuple(told.values()), is_first=False)
 
 
-@task(name="report", persist_result=False, cache_policy=NO_CACHE)
+@task(name="report", task_run_name="report", persist_result=False, cache_policy=NO_CACHE)
 def report_findings(rows: Sequence[tuple[str, str]]) -> None:
     """Leave what was found, by what was watched, as the flow run's report."""
     table = [{"watched": title, "found": found} for title, found in rows]

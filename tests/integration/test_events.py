@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.command import Command
+from tests.command import CALL_MAIN, Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -155,6 +155,36 @@ print(state.type.value, state.message)
     assert answer.returncode == 0, answer.stderr
     assert "FAILED sentiment none: cannot be looked at: There is no preset 'none'" in answer.stdout
     assert "language model fast: first look, noted" in answer.stdout
+
+
+def test_progress_is_shown_while_training_runs_with_the_time_left(server: Server, tmp_path: Path) -> None:
+    options = ["--set", "training.epochs=400", "--set", "data.sample_size=600", "--set", "evaluation.rival=false"]
+    command = Command(tmp_path)
+    training = subprocess.Popen(
+        [sys.executable, "-c", CALL_MAIN, "run", "sentiment", *options],
+        cwd=tmp_path,
+        env=command.environment() | {"PREFECT_API_URL": server.api},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        seen: list[tuple[float, str]] = []
+        deadline = time.monotonic() + 120
+        while len(seen) < 3 and time.monotonic() < deadline and training.poll() is None:
+            found = server.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["training-sentiment"]}}})
+            now = [(artifact["data"], artifact["description"]) for artifact in found if artifact["data"]]
+            seen += [one for one in now if one not in seen]
+            time.sleep(0.3)
+    finally:
+        training.terminate()
+        training.wait(timeout=60)
+    assert len(seen) == 3
+    assert [share for share, _ in seen] == sorted(share for share, _ in seen)
+    assert all(0 < share < 100 for share, _ in seen)
+    assert " tokens/s, " in seen[-1][1]
+    assert seen[-1][1].endswith(" left")
+    (ended,) = server.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["training-sentiment"]}}})
+    assert ended["description"].endswith("ended by InterruptedTraining")
 
 
 def test_drifted_reviews_and_texts_are_told_and_like_ones_are_not(server: Server, shared_command: Command) -> None:
