@@ -24,6 +24,8 @@ METRICS = {
     "language_model": ("test/bits_per_char", "rival/test/bits_per_char"),
 }
 COST = ("training/seconds",)
+COLUMN_WIDTH = 165
+"""Pixels: the names of metrics and settings can be read."""
 SETTINGS = ("data.source", "model.cell", "model.hidden_size", "training.learning_rate")
 
 
@@ -53,7 +55,13 @@ def _view(project: str) -> str:
             "name": VIEW_NAME,
             "createdAt": now,
             "updatedAt": now,
-            "state": json.dumps({"selectedColumns": columns, "orderByKey": "attributes.start_time"}),
+            "state": json.dumps(
+                {
+                    "selectedColumns": columns,
+                    "columnWidths": dict.fromkeys(columns, COLUMN_WIDTH),
+                    "orderByKey": "attributes.start_time",
+                }
+            ),
         }
     )
 

@@ -73,7 +73,7 @@ def _views(page: str) -> Iterator[tuple[str, str]]:
     """The prepared run tables of the projects that have runs."""
     import httpx
 
-    from tasks.run_table import view_path
+    from tasks.run_table import VIEW_TAG, view_path
 
     login = (os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD"))
     auth = (login[0], login[1]) if login[0] and login[1] else None
@@ -87,7 +87,9 @@ def _views(page: str) -> Iterator[tuple[str, str]]:
                 timeout=10,
             )
             if answer.status_code == httpx.codes.OK:
-                yield name, page + view_path(answer.json()["experiment"]["experiment_id"])
+                experiment = answer.json()["experiment"]
+                if VIEW_TAG in {tag["key"] for tag in experiment.get("tags", [])}:
+                    yield name, page + view_path(experiment["experiment_id"])
         except (httpx.HTTPError, ValueError, KeyError) as error:
             logger.debug("no view of %s: %s", name, error)
 

@@ -118,7 +118,6 @@ def test_mlflow_opens_the_prepared_run_table(page: Any, pages: dict[str, str]) -
     page.goto(pages["unroll-sentiment"])
     for column in ("rival/test/accuracy", "test/accuracy", "training/seconds", "data.source", "model.cell"):
         page.get_by_text(column, exact=True).first.wait_for()
-    page.get_by_role("button", name="Views").click()
     page.get_by_text("Results, rival and settings").first.wait_for()
     keep(page, "mlflow-run-table")
 
