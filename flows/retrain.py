@@ -36,8 +36,15 @@ def retrain(
 ) -> dict[str, Any] | State[Any]:
     """Train, judge and register anew, where data, code or settings are no longer what the champion was made from.
 
-    settings: section.key=value, over the preset's. Returns `Account.plain`. Where nothing changed the flow run ends as
-    Skipped; it fails as RetrainingFailed, with the account as far as it goes.
+    Returns `Account.plain`. Where nothing changed the flow run ends as Skipped; it fails as RetrainingFailed, with the
+    account as far as it goes.
+
+    Args:
+        project: Which project.
+        preset: Name or path of a preset.
+        settings: section.key=value each, over the preset's.
+        reason: Why, for the run's name and its report.
+        forced: Train even where nothing has changed.
     """
     if refusal := refused(may_overlap=True):
         return refusal

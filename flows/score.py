@@ -34,6 +34,16 @@ def score_file(
 
     A table of reviews gets labels and probabilities, a running text (.txt) the bits that each passage costs. Where the
     input is past the bounds of ``drift``, the event ``unroll.drift`` is emitted. Returns the manifest.
+
+    Args:
+        input_path: CSV, JSON lines or Parquet with a text column, or a plain text file, where the worker can read it.
+        output_path: Folder for the Parquet parts.
+        text_column: Column that holds the text.
+        model: Version number, alias, or name/version; the champion by default.
+        precision: float32, bfloat16 or auto.
+        part_rows: Rows of a part; without it as many as suit the kind of input.
+        overwrite: Replace what another job left in the output.
+        drift: How far the input may be from the training data.
     """
     if refusal := refused(may_overlap=True):
         return refusal

@@ -18,7 +18,7 @@ from unroll.stages import StageName
 def train_language_model(
     config: LanguageModelConfig | None = None,
     preset: str = "sample",
-    settings: list[str] | None = None,
+    settings: list[str] = [],  # noqa: B006 - the default of the form; never changed
     from_stage: StageName | None = None,
     most_minutes_late: float = MOST_MINUTES_LATE,
 ) -> dict[str, Any] | State[Any]:
@@ -33,4 +33,4 @@ def train_language_model(
     """
     if refusal := refused(most_minutes_late):
         return refusal
-    return run_stages(settle("language_model", config, preset, settings or []), preset, from_stage)
+    return run_stages(settle("language_model", config, preset, settings), preset, from_stage)

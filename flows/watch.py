@@ -27,6 +27,9 @@ def watch(watched: list[Watched] = BOTH_SAMPLES) -> State[Any]:
 
     What cannot be looked at, such as a missing file, fails the flow run, after the others were looked at. The final
     state's message says what was found.
+
+    Args:
+        watched: Presets, with the settings that they are trained with, and the corpora that these name.
     """
     if refusal := refused(most_minutes_late=MOST_MINUTES_LATE):
         return refusal

@@ -1,12 +1,38 @@
-"""The whole stack, for a module's tests."""
+"""What several modules' tests need: a browser, and the whole stack."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.stack_world import Stack, new_stack
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that looks nothing up elsewhere."""
+    if CHROMIUM is None:
+        pytest.skip("NO BROWSER: Chromium is not installed, so nobody looked at the pages")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="module")

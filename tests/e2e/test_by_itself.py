@@ -144,6 +144,22 @@ def test_the_deployments_are_there_with_schedules_queues_and_typed_forms(prefect
     assert (hidden["type"], "description" in hidden, "minimum" in hidden) == ("integer", True, True)
 
 
+@pytest.mark.browser
+def test_the_form_of_a_deployment_shows_every_setting_with_its_words(
+    stack: Stack, prefect: Prefect, browser: Any
+) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(60_000)
+    url = f"http://127.0.0.1:{stack.ports['prefect']}/deployments/deployment"
+    page.goto(f"{url}/{prefect.deployment('train-sentiment/nightly')['id']}/run")
+    page.locator("input").first.fill(stack.secrets["PREFECT_API_AUTH_STRING"])
+    page.keyboard.press("Enter")
+    page.get_by_text("Name or path of a preset").wait_for()
+    page.get_by_text("SentimentConfig").first.click()
+    page.get_by_text("Share of the training rows held out for choosing").wait_for()
+    page.close()
+
+
 @pytest.mark.parametrize(
     "parameters", [{"config": {"model": {"hidden_size": 0}}}, {"config": {"modle": {}}}, {"most_minutes_late": "soon"}]
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +17,6 @@ import pytest
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
 UNROLL = [sys.executable, "-m", "flows.cli"]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SMALL = ["--set", "training.epochs=2", "--set", "training.log_every=2", "--set", "model.hidden_size=32"]
 
 
@@ -59,18 +48,6 @@ def pages(environment: dict[str, str], summary: dict[str, Any]) -> Iterator[dict
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=60) == 0
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("NO BROWSER: Chromium is not installed, so nobody looked at the pages")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
