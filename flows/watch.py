@@ -39,9 +39,9 @@ def watch(watched: list[Watched] = BOTH_SAMPLES) -> State[Any]:
         found = state.result(raise_on_failure=False)
         if isinstance(found, BaseException):
             failed = True
-            rows.append((one.title, f"{one.title}: cannot be looked at: {found}"))
+            rows.append((one.title, f"cannot be looked at: {found}"))
         else:
             rows.append((one.title, found.in_words()))
     report_findings(rows)
-    message = ". ".join(words.rstrip(".") for _, words in rows) + "."
+    message = ". ".join(f"{title}: {words}".rstrip(".") for title, words in rows) + "."
     return Failed(message=message) if failed else Completed(message=message)

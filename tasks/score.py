@@ -92,14 +92,16 @@ def score(request: ScoringRequest) -> dict[str, Any]:
 def report_scores(manifest: dict[str, Any]) -> None:
     """Leave what was scored, by which version, and whether it has drifted, as the flow run's report."""
     job, drift = manifest["job"], manifest["drift"]
+    rows = "texts" if "labels" in manifest else "passages"
     lines = [
-        f"# {manifest['input']}: {manifest['rows']:,} rows scored in {len(manifest['parts']):,} parts",
+        f"# {manifest['input']}: {manifest['rows']:,} {rows}, drift: {drift['verdict']}",
         "",
-        f"By {job['model_name']} version {job['model_version']}, weights {job['weights_sha256'][:12]}.",
+        f"Scored by {job['model_name']} version {job['model_version']}, weights {job['weights_sha256'][:12]}; parts: "
+        f"{len(manifest['parts']):,}.",
         "",
-        f"**Drift: {drift['verdict']}.** {drift['reason']}",
+        f"Drift: {drift['reason']}.",
         "",
-        "| | |",
+        f"| of all {rows} | |",
         "|---|---|",
         *(f"| {name} | {value:,} |" for name, value in manifest.get("labels", {}).items()),
         *(
@@ -108,7 +110,8 @@ def report_scores(manifest: dict[str, Any]) -> None:
             if name in manifest
         ),
     ]
-    create_markdown_artifact("\n".join(lines) + "\n", key="score-report", description=f"Scores of {manifest['input']}")
+    description = f"Scores of {manifest['input']}; drift: {drift['verdict']}"
+    create_markdown_artifact("\n".join(lines) + "\n", key="score-report", description=description)
 
 
 def choose_version(registry: ModelRegistry, output: ScoringFolder, request: ScoringRequest) -> Version:

@@ -106,7 +106,9 @@ class Sight:
         changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
         words = [f"{name} is {now.get(name, 'the default')}, was {then.get(name, 'the default')}" for name in changed]
         more = f" and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
-        return "the preset changed: " + (", ".join(words[:MOST_NAMED]) + more or "its defaults are others")
+        return "the preset changed: " + (
+            ", ".join(words[:MOST_NAMED]) + more or "its defaults are those of another version of Unroll"
+        )
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,8 @@ class Finding:
     is_first: bool
 
     def in_words(self) -> str:
-        """One sentence."""
-        if self.is_first:
-            return f"{self.title}: first look, noted"
-        return f"{self.title}: {'; '.join(self.changes) or 'unchanged'}"
+        """A few words, without the title."""
+        return "first look, noted" if self.is_first else "; ".join(self.changes) or "unchanged"
 
 
 @task(name="look", task_run_name="look at {watched.title}", persist_result=False, cache_policy=NO_CACHE)

@@ -35,6 +35,8 @@ from unroll.sample_statistics import (
 Verdict = Literal["none", "drifted", "not known"]
 
 MOST_BINS = 10
+SHARE = "share"
+"""The unit of what is a share of all tokens or characters."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,15 @@ class Measure:
         return bool(self.value > max(self.bound, self.chance))
 
     def in_words(self) -> str:
-        """Such as ``length 0.43 (bound 0.20)``."""
-        bound = f"bound {self.bound:.3g}"
+        """Such as ``stability index of length 0.43 (bound 0.2)``."""
+        number = "{:.2%}" if self.unit == SHARE else "{:.3g}"
+        bound = f"bound {number.format(self.bound)}"
         if self.chance > self.bound:
-            bound += f", {self.chance:.2g} for so few"
-        if self.found is not None and self.reference is not None:
-            return f"{self.name} {self.found:.4g} after {self.reference:.4g} {self.unit}, {self.value:+.3g} ({bound})"
-        return f"{self.name} {self.value:.3f} {self.unit} ({bound})"
+            bound += f", {number.format(self.chance)} for so few"
+        if self.found is None or self.reference is None:
+            return f"{self.unit} of {self.name} {self.value:.3f} ({bound})"
+        found, reference = number.format(self.found), number.format(self.reference)
+        return f"{self.name} {found}, in validation {reference} ({bound} more)"
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,8 @@ def _measures(reference: SampleStatistics, found: SampleStatistics, config: Drif
             bound = config.bits_rise * theirs.value
             measures.append(_rise("bits per character", "bits", theirs, ours, bound, config.false_alarms))
         elif name == UNKNOWN:
-            what, unit = ("unknown characters", "of all") if BITS in reference.ratios else ("unknown tokens", "of all")
-            measures.append(_rise(what, unit, theirs, ours, config.unknown_rise, config.false_alarms))
+            what = "unknown characters" if BITS in reference.ratios else "unknown tokens"
+            measures.append(_rise(what, SHARE, theirs, ours, config.unknown_rise, config.false_alarms))
     for name, expected in reference.histograms.items():
         measures.append(_stability(name, expected, found.histograms[name], config))
     return measures
