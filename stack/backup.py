@@ -30,8 +30,18 @@ ARTIFACTS = "artifacts"
 REPLACED = "replaced"
 SCRATCH = ".restore-"
 SECONDS_BETWEEN_WORDS = 5.0
-COUNTED = {"prefect": ("flow_run", "deployment"), "mlflow": ("runs", "registered_models")}
-"""Tables whose rows somebody would miss."""
+COUNTED = {
+    "prefect": {
+        # every start makes the deployments anew, the scheduler their next runs, and `watch` looks every few minutes
+        "flow runs": "SELECT count(*) FROM flow_run JOIN flow ON flow.id = flow_run.flow_id "
+        "WHERE flow_run.start_time IS NOT NULL AND flow.name <> 'watch'",
+    },
+    "mlflow": {
+        "runs": "SELECT count(*) FROM runs",
+        "registered models": "SELECT count(*) FROM registered_models",
+    },
+}
+"""What somebody would miss, by database, with the question that counts it."""
 
 
 @dataclass(frozen=True)
@@ -120,20 +130,19 @@ def restore_backup(vault: Vault, source: Path, replace: bool = False) -> Content
 def what_is_there(vault: Vault) -> list[str]:
     """What a restore would replace, in words; empty for a stack that was never used."""
     import psycopg
-    from psycopg import errors, sql
+    from psycopg import errors
 
     there = []
-    for database, tables in COUNTED.items():
+    for database, questions in COUNTED.items():
         try:
             with _connect(vault, database) as connection:
-                for table in tables:
+                for what, question in questions.items():
                     try:
-                        query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
-                        (count,) = connection.execute(query).fetchone() or (0,)
+                        (count,) = connection.execute(question).fetchone() or (0,)
                     except errors.UndefinedTable:
                         continue
                     if count:
-                        there.append(f"{count} rows in {database}'s {table}")
+                        there.append(f"{count} {what} in {'Prefect' if database == 'prefect' else 'MLflow'}")
         except psycopg.OperationalError as error:
             if "does not exist" not in str(error):
                 raise UnrollError(f"PostgreSQL does not answer: {error}") from error
