@@ -140,11 +140,7 @@ def test_every_task_run_is_in_the_history_afterwards(shared_command: Any, first:
     for ran, ending in ((first, "Completed"), (repeated, "Skipped")):
         for summary in ran.summaries:
             assert flows[summary["flow_run_id"]] == "COMPLETED"
-            found = {
-                name.rpartition("-")[0]: (kind, state)
-                for flow, name, kind, state in tasks
-                if flow == summary["flow_run_id"]
-            }
+            found = {name: (kind, state) for flow, name, kind, state in tasks if flow == summary["flow_run_id"]}
             assert found == {**dict.fromkeys(STAGES, ("COMPLETED", ending)), "report": ("COMPLETED", "Completed")}
 
 
