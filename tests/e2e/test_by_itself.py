@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from tests.command import Command
+from tests.github import Github
 from tests.stack_world import Stack, new_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -301,3 +303,22 @@ def test_a_failure_is_told_once_with_its_words_and_a_page(prefect: Prefect, hook
     alerts = [each for each in prefect.runs("alert/command") if "/nowhere/reviews.csv" in each["parameters"]["body"]]
     assert len(alerts) == 1
     assert prefect.to_its_end(alerts[0]["id"])["state_name"] == "Completed"
+
+
+def test_the_workflows_own_steps_retrain_on_the_stack_and_only_with_its_credentials(
+    stack: Stack, tmp_path: Path
+) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("NO JQ: it is not installed, so nobody ran the workflow's steps")
+    github = Github.make(tmp_path, {"UNROLL_SETTINGS": " ".join([*SMALL, "registry.name=unroll-from-ci"])})
+    known = stack.client_environment()
+    github.secrets = {name: known[name] for name in known if name.startswith(("MLFLOW_TRACKING", "PREFECT_API"))}
+    trained = github.run("retrain", "retrain", "workflow_dispatch", {"project": "sentiment"}, reason="a release")
+    assert trained.succeeded, trained.log
+    assert trained.outputs["decision"] == "promoted"
+    assert f"{known['MLFLOW_TRACKING_URI']}/#/" in trained.summary
+    assert "unroll-from-ci" in stack.unroll("models", "list").stdout
+    github.secrets["MLFLOW_TRACKING_PASSWORD"] = "wrong"
+    refused = github.run("retrain", "retrain", "workflow_dispatch", {"project": "sentiment"})
+    assert not refused.succeeded
+    assert "MLFLOW_TRACKING_PASSWORD" in refused.summary
