@@ -52,6 +52,9 @@ class RecordedRun:
     def url(self) -> str | None:
         return None
 
+    def page(self) -> str:
+        return "http://127.0.0.1:5000/#/experiments/1/runs/run"
+
 
 def evaluation_of(**details: Any) -> EvaluationReport:
     metrics = {"test/bits_per_char": Interval(2.0, 1.9, 2.1)}
