@@ -63,26 +63,26 @@ class Other:
 def why_not(start: Start, others: Sequence[Other], most_minutes_late: float) -> str | None:
     """Why the run is to be skipped; None where it may go on.
 
-    The queue lets one training run at a time, so a scheduled run may have waited for an earlier one of its deployment:
-    that one was at work when this was due. Of runs that begin in the same instant the one with the smallest id goes on.
-    Raises UnrollError where its process has died MOST_STARTS times.
+    What a person or an event asked for is done. The queue lets one training run at a time, so a scheduled run may have
+    waited for an earlier one of its deployment: that one was at work when this was due. Of runs that begin in the same
+    instant the one with the smallest id goes on. Raises UnrollError where its process has died MOST_STARTS times.
     """
     if start.count > MOST_STARTS:
         raise UnrollError(
             f"The process of this run died {start.count - 1} times, so it is not begun again. Its logs end where it "
             "died; where memory ran out the system's log says so. Mend that and run the deployment again."
         )
+    if not start.is_scheduled or start.count > 1:
+        return None
     late = start.begun - start.expected
-    if start.is_scheduled and start.count == 1 and late > timedelta(minutes=most_minutes_late):
+    if late > timedelta(minutes=most_minutes_late):
         return (
             f"late: it was due at {start.expected:%Y-%m-%d %H:%M} UTC and could begin {_hours(late)} after that, more "
             f"than {most_minutes_late:g} minutes; the next scheduled run does its work"
         )
     before = [other for other in others if (other.begun, other.run_id) < (start.begun, start.run_id)]
-    in_the_way = [
-        other for other in before if other.ended is None or (start.is_scheduled and other.ended > start.expected)
-    ]
-    if not in_the_way or start.count > 1:
+    in_the_way = [other for other in before if other.ended is None or other.ended > start.expected]
+    if not in_the_way:
         return None
     first = min(in_the_way, key=lambda other: other.begun)
     until = "and still is" if first.ended is None else f"until {first.ended:%Y-%m-%d %H:%M} UTC"

@@ -61,6 +61,10 @@ def test_a_scheduled_run_that_waited_for_an_earlier_one_is_skipped_and_one_that_
     assert why_not(start(), [Other("a", "slow", DUE - timedelta(hours=1), DUE - timedelta(minutes=1))], 60) is None
 
 
+def test_what_was_asked_for_goes_on_beside_another() -> None:
+    assert why_not(start(is_scheduled=False), [Other("a", "slow", DUE - timedelta(hours=1), None)], 60) is None
+
+
 def test_a_run_that_is_started_again_after_a_crash_does_what_it_began() -> None:
     assert why_not(start(count=2), [Other("a", "slow", DUE - timedelta(hours=1), None)], 60) is None
 
