@@ -102,7 +102,7 @@ def score_text(
     """
     model.eval()
     text = np.concatenate([np.asarray(context[-WARM_UP - 1 :]), np.asarray(token_ids)]).astype(np.int64)
-    nats = np.empty(len(text))
+    nats = np.zeros(len(text))
     nats[:1] = math.log(vocab_size)
     first = max(len(text) - len(token_ids), 1)
     num_streams = min(MAX_STREAMS, max(1, len(token_ids) // STREAM_LENGTH))
