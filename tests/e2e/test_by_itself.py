@@ -236,8 +236,8 @@ def write_reviews(path: Path, count: int) -> None:
         rows = csv.writer(file)
         rows.writerow(["text", "label"])
         for number in range(count):
-            word = ("dull", "moving")[number % 2]
-            rows.writerow([f"film {number} was {word}, and scene {number * 7 % 31} was {word} too", number % 2])
+            word, label = (("dull", "negative"), ("moving", "positive"))[number % 2]
+            rows.writerow([f"film {number} was {word}, and scene {number * 7 % 31} was {word} too", label])
 
 
 def test_a_corpus_that_changes_starts_one_retraining(stack: Stack, prefect: Prefect) -> None:
