@@ -113,7 +113,7 @@ def new_stack(**extra: str) -> Iterator[Stack]:
     # not below pytest's own folder, which none but this user may enter
     folder = Path(tempfile.mkdtemp(prefix="unroll-stack-"))
     folder.chmod(0o711)
-    stack = Stack(folder, _free_ports(), without=_not_there_yet(), extra=extra)
+    stack = Stack(folder, free_ports(), without=_not_there_yet(), extra=extra)
     try:
         yield stack
     finally:
@@ -129,7 +129,8 @@ def _not_there_yet() -> tuple[str, ...]:
     return () if "deploy" in names else ("deploy",)
 
 
-def _free_ports() -> dict[str, int]:
+def free_ports() -> dict[str, int]:
+    """A port for each service that listens, which nobody has now."""
     probes = [socket.socket() for _ in PORTS]
     try:
         for probe in probes:
