@@ -41,7 +41,7 @@ def up(profiles: Collection[str] = ()) -> None:
     """
     if added := make_env(env_file()):
         logger.info("wrote %s: %s", env_file(), ", ".join(added))
-    _check_env()
+    check_env()
     _compose(profiles, "up", "--build", "--detach")
     _wait(profiles)
 
@@ -91,7 +91,7 @@ def _running() -> list[str]:
     return _compose(PROFILES, "ps", "--services", "--filter", "status=running", quiet=True).split()
 
 
-def _check_env() -> None:
+def check_env() -> None:
     """Compose knows variables in `.env`, we do not: a command with one in it would be another after compose read it."""
     wanted = {name: value for name, value in (read_env(env_file()) | dict(os.environ)).items() if name in WISHES}
     read = yaml.safe_load(_compose((), "config", quiet=True))["services"]["worker"]["environment"]
@@ -124,7 +124,7 @@ def _states(profiles: Collection[str], services: Collection[str]) -> list[str]:
 
 def _is_well(state: str) -> bool:
     _, status, exit_code, *health = state.split()
-    return health == ["healthy"] or (not health and (status, exit_code) == ("exited", "0"))
+    return (status, health) == ("running", ["healthy"]) or (status, exit_code, health) == ("exited", "0", [])
 
 
 def _compose(profiles: Collection[str], *arguments: str, quiet: bool = False) -> str:

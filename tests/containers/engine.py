@@ -9,6 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -49,11 +50,17 @@ class Engine:
             "COMPOSE_DOCKER_CLI_BUILD": "0",
         }
 
-    def __call__(self, *arguments: str, timeout: float = SECONDS) -> str:
+    def __call__(self, *arguments: str, timeout: float = SECONDS, stdin: IO[bytes] | None = None) -> str:
         """``docker ARGUMENTS…``, which must end well; what it printed."""
         environment = os.environ | self.environment
         done = subprocess.run(
-            ["docker", *arguments], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+            ["docker", *arguments],
+            stdin=stdin,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr[-3000:]}"
         return done.stdout
@@ -147,7 +154,6 @@ def _take_back(program: str, before: list[str]) -> None:
     """Remove the rules and chains that were not there before, and set policies back."""
     added = [line.partition(" ") for line in _rules(program) if line not in before]
     chains = [(table, line[1:].split()) for table, _, line in added if line.startswith(":")]
-    had = {tuple(line.split()[:2]) for line in before}
     for table, _, line in added:
         if line.startswith("-A"):
             subprocess.run(f"{program} --table {table} -D {line[3:]}", shell=True, check=False)
@@ -157,4 +163,3 @@ def _take_back(program: str, before: list[str]) -> None:
         else:
             old = next((line.split()[2] for line in before if line.split()[:2] == [table, f":{chain}"]), "ACCEPT")
             subprocess.run([program, "--table", table, "--policy", chain, old], check=False)
-    assert had is not None

@@ -45,11 +45,7 @@ def make_python_image(engine: Engine, folder: Path, pip_conf: str) -> None:
     (folder / "etc/apt/apt.conf.d/90host").write_text(_apt_settings())
     tar = ["tar", "--create", "--directory", str(folder), "--exclude=./var/cache/apt/archives/*.deb", "."]
     with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
-        imported = subprocess.run(
-            ["docker", "import", "--change", 'CMD ["python"]', "-", python_image()],
-            stdin=packed.stdout, env=engine.environment | _path(), capture_output=True, text=True, timeout=SECONDS, check=False,
-        )  # fmt: skip
-    assert imported.returncode == 0, imported.stderr
+        engine("import", "--change", 'CMD ["python"]', "-", python_image(), timeout=SECONDS, stdin=packed.stdout)
     shutil.rmtree(folder)
 
 
@@ -71,9 +67,3 @@ def _mirror() -> str:
 def _apt_settings() -> str:
     said = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True)
     return "".join(f"{line}\n" for line in said.stdout.splitlines() if re.match(r"Acquire::(Check|https?\b)", line))
-
-
-def _path() -> dict[str, str]:
-    import os
-
-    return {"PATH": os.environ["PATH"]}

@@ -1,4 +1,4 @@
-"""Where this machine's pip finds packages, told to the pip of a build: local folders are served on the loopback interface."""
+"""Where this machine's pip finds packages, told to the pip of a build; local folders are served on loopback."""
 
 from __future__ import annotations
 

@@ -79,11 +79,22 @@ class World:
         found = json.loads(self.engine("inspect", *self.engine("ps", "--all", "--quiet").split()))
         return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
 
+    def serves(self) -> bool:
+        """Whether a champion is being served."""
+        try:
+            return httpx.get(self._url("serve", "/readyz"), timeout=10).status_code == 200
+        except httpx.HTTPError:
+            return False
+
     def predictions(self) -> list[Any]:
         """What the served champion makes of some texts."""
         headers = {"authorization": f"Bearer {self.secrets['UNROLL_SERVE_TOKEN']}"}
-        url = f"http://127.0.0.1:{self.ports['serve']}/v1/sentiment"
-        answer = httpx.post(url, json={"texts": ["It was dull.", "It was moving."]}, headers=headers, timeout=30)
+        answer = httpx.post(
+            self._url("serve", "/v1/sentiment"),
+            json={"texts": ["It was dull.", "It was moving."]},
+            headers=headers,
+            timeout=30,
+        )
         assert answer.status_code == 200, answer.text
         found: list[Any] = answer.json()["predictions"]
         return found
@@ -106,8 +117,7 @@ class World:
         return f"http://127.0.0.1:{self.ports[service]}{path}"
 
     def _run(self, command: list[str], timeout: float) -> str:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=timeout, check=False
-        )  # fmt: skip
+        options = {"cwd": self.folder, "env": self.environment(), "timeout": timeout}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         assert done.returncode == 0, f"{' '.join(command)}: {(done.stdout + done.stderr)[-6000:]}"
         return done.stdout
