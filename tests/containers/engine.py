@@ -39,6 +39,7 @@ class Engine:
     rules: dict[str, list[str]] = field(default_factory=dict)
     """The firewall as it was before the first start, by table program."""
     switches: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -75,7 +76,7 @@ class Engine:
         command = ["dockerd", "--bridge", "none", "--log-level", "warn", "--host", f"unix://{self.folder}/socket"]
         command += ["--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/state"]
         with (self.folder / "log").open("a") as log:
-            subprocess.Popen(
+            self.process = subprocess.Popen(
                 [*command, "--pidfile", f"{self.folder}/pid"], stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + SECONDS
@@ -85,9 +86,9 @@ class Engine:
 
     def kill(self) -> None:
         """SIGKILL the engine; as after a crash of it, containers run on until the next start ends them."""
-        os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
-        while any(process.name() == "dockerd" for process in self.processes()):
-            time.sleep(0.1)
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> None:
         """Stop it and remove what it made; returns when nothing of it is left."""

@@ -112,6 +112,29 @@ def test_every_image_is_pinned_and_every_log_is_rotated(composed: dict[str, Any]
     assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-\S+", image) for image in base)
 
 
+def test_no_container_has_a_privilege_or_a_root_file_system_to_write_to(composed: dict[str, Any]) -> None:
+    for name, each in composed["services"].items():
+        if name == "s3":
+            continue  # its image has not been tried so
+        assert each["read_only"], name
+        assert "/tmp" in each["tmpfs"], name
+        assert each["cap_drop"] == ["ALL"], name
+        assert each["security_opt"] == ["no-new-privileges:true"], name
+        assert each.get("cap_add", []) == (["CHOWN", "DAC_OVERRIDE", "FOWNER"] if name == "tools" else []), name
+        assert each.get("user", "image's") == {"tools": "0:0", "postgres": "postgres"}.get(name, "image's"), name
+    assert re.findall(r"^USER (.*)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE) == ["unroll"]
+
+
+def test_neither_build_names_an_index_of_packages(secrets: dict[str, str]) -> None:
+    for name in ("Dockerfile", "docker-compose.yml"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.findall(r"https?://(?!127\.0\.0\.1|localhost|mlflow:|prefect:|s3:)\S+", text) == []
+    composed = filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8")), secrets)["services"]
+    arguments = re.findall(r"^ARG (\S+)=$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in ("worker", "worker-gpu"):
+        assert composed[name]["build"]["args"] == dict.fromkeys(arguments, ""), name
+
+
 def test_every_secret_is_asked_for_and_none_has_a_default(secrets: dict[str, str]) -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     for name in secrets:
