@@ -21,7 +21,7 @@ FROM python:3.11.13-slim-bookworm
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends postgresql-client-15 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --uid 1000 --create-home unroll \
+ && useradd --uid 1000 --no-create-home --home-dir /tmp unroll \
  && install -d -o unroll -g unroll /data /data/artifacts /data/unroll /data/worker /data/prefect
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:/usr/lib/postgresql/15/bin:$PATH \

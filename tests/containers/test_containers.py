@@ -40,9 +40,9 @@ OF_THE_IMAGE = (
 SECRETS = ("POSTGRES_PASSWORD", "PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD", "UNROLL_SERVE_TOKEN")
 SMALL = ["data.sample_size=240", "training.epochs=1", "model.hidden_size=8", "model.embedding_dim=8"]
 SMALL += ["evaluation.rival=false", "evaluation.bootstrap_samples=100"]
-LONG = ["data.sample_size=4000", "training.epochs=500", "training.max_minutes=0.7", *SMALL[2:]]
+LONG = ["data.sample_size=4000", "training.epochs=500", "training.max_minutes=1.5", *SMALL[2:]]
 LONG += ["training.checkpoint_seconds=1", "training.patience=500"]
-"""A training of some forty seconds that saves a checkpoint every second."""
+"""A training of a minute and a half that saves a checkpoint every second."""
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def goes_on(world: World, prefect: Prefect, break_it: Callable[[], None], seed: 
     """Train, break something in the middle, and see the same run go on and end well; what was seen."""
     settings = [*LONG, f"seed={seed}"]
     run_id = prefect.begin("train-sentiment/nightly", preset="sample", settings=settings)["id"]
-    wait_until(lambda: prefect.run(run_id)["state_name"] == "Running", 180)
-    wait_until(lambda: "checkpoint" in world.exec("worker", "find", "/data/unroll/work", "-path", "*train-*"), 180)
+    wait_until(lambda: prefect.run(run_id)["state_name"] == "Running", SECONDS_TO_END)
+    wait_until(lambda: "progress.json" in world.exec("worker", "find", "/data/unroll/work", "-path", "*train-*"), 180)
     time.sleep(random.uniform(2, 20))
     broken = time.monotonic()
     break_it()
