@@ -5,19 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.command import Command
 from tests.github import Github
+from tests.prefect_api import Fields, Hook, Prefect, wait_until
 from tests.stack_world import Stack, new_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -31,74 +29,6 @@ SMALL = [
     "evaluation.bootstrap_samples=100",
 ]
 SECONDS_TO_RETRY = 180.0
-
-Fields = dict[str, Any]
-
-
-class Prefect:
-    """The stack's Prefect server, asked as its page does."""
-
-    def __init__(self, stack: Stack) -> None:
-        user, _, password = stack.secrets["PREFECT_API_AUTH_STRING"].partition(":")
-        url = f"http://127.0.0.1:{stack.ports['prefect']}/api"
-        self._client = httpx.Client(base_url=url, auth=(user, password), timeout=30)
-
-    def __call__(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        return self._client.request(method, path, json=body)
-
-    def deployment(self, name: str) -> Fields:
-        found: Fields = self("GET", f"/deployments/name/{name}").json()
-        return found
-
-    def begin(self, name: str, **parameters: Any) -> Fields:
-        answer = self("POST", f"/deployments/{self.deployment(name)['id']}/create_flow_run", {"parameters": parameters})
-        assert answer.status_code == 201, answer.text
-        begun: Fields = answer.json()
-        return begun
-
-    def schedule_once(self, name: str, at: datetime, **parameters: Any) -> None:
-        schedule = {"interval": 86_400.0, "anchor_date": at.isoformat()}
-        body = [{"schedule": schedule, "active": True, "parameters": parameters}]
-        answer = self("POST", f"/deployments/{self.deployment(name)['id']}/schedules", body)
-        assert answer.status_code == 201, answer.text
-
-    def runs(self, name: str) -> list[Fields]:
-        body = {"deployments": {"id": {"any_": [self.deployment(name)["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        found: list[Fields] = self("POST", "/flow_runs/filter", body).json()
-        return found
-
-    def run(self, run_id: str) -> Fields:
-        found: Fields = self("GET", f"/flow_runs/{run_id}").json()
-        return found
-
-    def states(self, run_id: str) -> list[str]:
-        return [state["name"] for state in self("GET", f"/flow_run_states/?flow_run_id={run_id}").json()]
-
-    def to_its_end(self, run_id: str, seconds: float = 240) -> Fields:
-        wait_until(lambda: self.run(run_id)["state_type"] in ("COMPLETED", "FAILED", "CANCELLED"), seconds)
-        return self.run(run_id)
-
-
-class Hook:
-    """A webhook that keeps what it is told."""
-
-    def __init__(self) -> None:
-        told = self.told = list[str]()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def was_told(self, *words: str) -> bool:
-        return any(all(word in text for word in words) for text in self.told)
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +51,6 @@ def stack(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
 @pytest.fixture(scope="module")
 def prefect(stack: Stack) -> Prefect:
     return Prefect(stack)
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.5)
 
 
 def as_options(settings: list[str]) -> list[str]:
