@@ -19,14 +19,13 @@ SECONDS_TO_GO_ON = 240.0
 LONG = [
     "data.sample_size=4000",
     "training.epochs=5000",
-    "training.max_minutes=30",
     "training.patience=5000",
     "training.checkpoint_seconds=1",
     "model.hidden_size=8",
     "model.embedding_dim=8",
     "evaluation.rival=false",
 ]
-"""Settings of a training that does not end by itself."""
+"""Settings of a training that ends by the clock alone."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Trial:
     """One death and what came of it."""
 
     kind: str
+    run_id: str
     moment: float
     """Seconds from the training's being asked for to the death."""
     seconds: float
@@ -99,14 +99,12 @@ DEATHS: dict[str, Callable[[Stack, str], float]] = {
 }
 
 
-def try_death(stack: Stack, prefect: Prefect, kind: str, chance: random.Random, most_seconds: float = 60.0) -> Trial:
-    """Begin a training, let it die at a random moment, wait until it goes on, and cancel it."""
-    run_id = prefect.begin(
-        "train-sentiment/nightly", preset="sample", settings=[*LONG, f"seed={chance.randrange(1_000_000)}"]
-    )["id"]
+def try_death(stack: Stack, prefect: Prefect, kind: str, chance: random.Random, minutes: float = 30.0) -> Trial:
+    """Begin a training of so many minutes, let it die at a random moment of the first, and wait until it goes on."""
+    settings = [*LONG, f"training.max_minutes={minutes}", f"seed={chance.randrange(1_000_000)}"]
+    run_id = prefect.begin("train-sentiment/nightly", preset="sample", settings=settings)["id"]
     asked = time.monotonic()
-    moment = chance.uniform(2, most_seconds)
-    time.sleep(moment)
+    time.sleep(chance.uniform(2, 60))
     if kind == "flow killed":  # it needs a process to kill
         wait_until(lambda: any(is_of_run(process, run_id) for process in stack.processes("worker")), 60)
     moment = time.monotonic() - asked
@@ -114,9 +112,7 @@ def try_death(stack: Stack, prefect: Prefect, kind: str, chance: random.Random, 
     revived = time.time()
     wait_until(lambda: saved_at(stack) > revived and prefect.run(run_id)["state_name"] == "Running", SECONDS_TO_GO_ON)
     seconds = time.monotonic() - begun
-    states = tuple(prefect.states(run_id))
-    prefect.cancel(run_id)
-    return Trial(kind, moment, seconds, states)
+    return Trial(kind, run_id, moment, seconds, tuple(prefect.states(run_id)))
 
 
 def is_of_run(process: psutil.Process, run_id: str) -> bool:

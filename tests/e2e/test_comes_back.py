@@ -46,14 +46,25 @@ def prefect(stack: Stack) -> Prefect:
 
 
 @pytest.mark.parametrize("kind", DEATHS)
-def test_a_training_goes_on_whatever_takes_its_process_away(stack: Stack, prefect: Prefect, kind: str) -> None:
+def test_a_training_goes_on_whatever_takes_its_process_away(
+    stack: Stack, prefect: Prefect, hook: Hook, kind: str
+) -> None:
     seed = random.randrange(10**6)
-    trial = try_death(stack, prefect, kind, random.Random(seed))
+    is_watched_to_its_end = kind == "worker killed"
+    trial = try_death(stack, prefect, kind, random.Random(seed), minutes=1.5 if is_watched_to_its_end else 30)
     print(f"{trial}, seed {seed}")
     assert trial.seconds < SECONDS_TO_GO_ON
-    # nothing waits behind it, and nothing is left that looks alive
-    left = prefect("POST", "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}})
-    assert [run["name"] for run in left.json() if run["work_queue_name"] == "training"] == []
+    if is_watched_to_its_end:
+        ended = prefect.to_its_end(trial.run_id)
+        assert ended["state_name"] == "Completed", ended["state"]["message"]
+        assert ended["run_count"] == 2
+        wait_until(lambda: hook.was_told("crashed", ended["name"], "Started again"), 30)
+    else:
+        prefect.cancel(trial.run_id)
+    # nothing is left that looks alive and holds the queue
+    held = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}}
+    left = prefect("POST", "/flow_runs/filter", held).json()
+    assert [run["name"] for run in left if run["work_queue_name"] == "training"] == []
 
 
 def test_what_cannot_be_imported_is_started_three_times_and_told_of_once(

@@ -73,6 +73,8 @@ def test_a_run_that_may_be_elsewhere_is_given_the_time_of_a_heartbeat() -> None:
 
 def test_a_run_that_was_being_cancelled_is_not_started_again() -> None:
     assert fate_name(fate(*BEGUN, Past("CANCELLING", ""))) == Fate.CANCELLED
+    for words in ("", *TERMINATED):
+        assert fate_name(fate(*BEGUN, Past("CANCELLING", ""), Past("CRASHED", words))) == Fate.CANCELLED
 
 
 @given(pasts, st.timedeltas(timedelta(0), timedelta(hours=1)), st.booleans())
@@ -83,7 +85,9 @@ def test_a_crashed_run_is_started_again_or_failed_once_its_wait_is_over_and_not_
     wait = WAITS[0] if was_stopped else WAITS[min(seen.deaths, len(WAITS) - 1)]
     decision = decide(seen, NOW, LONG)
     assert (decision is None) == (age < wait)
-    if decision is not None:
+    if decision is not None and before and before[-1].type == "CANCELLING":
+        assert decision.fate is Fate.CANCELLED
+    elif decision is not None:
         is_over = not was_stopped and seen.deaths + 1 >= MOST_STARTS
         assert decision.fate is (Fate.FAILED if is_over else Fate.SCHEDULED)
 
