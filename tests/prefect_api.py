@@ -61,6 +61,13 @@ class Prefect:
         assert answer.status_code in (200, 201), answer.text
         wait_until(lambda: self.run(run_id)["state_type"] in ENDED, 240)
 
+    def is_running(self, run_id: str) -> bool:
+        """False too while the server does not answer."""
+        try:
+            return bool(self.run(run_id)["state_name"] == "Running")
+        except (httpx.HTTPError, ValueError, KeyError):
+            return False
+
     def states(self, run_id: str) -> list[str]:
         return [state["name"] for state in self("GET", f"/flow_run_states/?flow_run_id={run_id}").json()]
 

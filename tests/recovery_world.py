@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -37,7 +38,8 @@ class Trial:
     moment: float
     """Seconds from the training's being asked for to the death."""
     seconds: float
-    """From the death, or from the command that brings the stack up, until the training saves its state again."""
+    """From the death, or from the command that brings the stack up, until the training saves its state again; infinite
+    if it did not within SECONDS_TO_GO_ON of the stack's being up."""
     states: tuple[str, ...]
     """Those of the run, from the first."""
 
@@ -110,8 +112,11 @@ def try_death(stack: Stack, prefect: Prefect, kind: str, chance: random.Random, 
     moment = time.monotonic() - asked
     begun = DEATHS[kind](stack, run_id)
     revived = time.time()
-    wait_until(lambda: saved_at(stack) > revived and prefect.run(run_id)["state_name"] == "Running", SECONDS_TO_GO_ON)
-    seconds = time.monotonic() - begun
+    try:
+        wait_until(lambda: saved_at(stack) > revived and prefect.is_running(run_id), SECONDS_TO_GO_ON)
+        seconds = time.monotonic() - begun
+    except AssertionError:
+        seconds = math.inf
     return Trial(kind, run_id, moment, seconds, tuple(prefect.states(run_id)))
 
 
