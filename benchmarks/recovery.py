@@ -52,8 +52,8 @@ def page(trials: Sequence[Trial], stacks: int, load: float) -> str:
         "# Recovery",
         "",
         f"Made by `make recovery` on commit {find_commit()}, {time.strftime('%Y-%m-%d')}: {psutil.cpu_count()} cores, "
-        f"{stacks} stacks beside each other, {load:.1f} processes wanting a core on average. Edit the harness, not this "
-        "page.",
+        f"{stacks} stacks beside each other, {load:.1f} processes wanting a core on average. Edit the harness, not "
+        "this page.",
         "",
         "A deployed training (`train-sentiment/nightly`) dies at a random moment of its first minute. Seconds until it "
         "saves its state again: from the death, or, after an upgrade (`make stack-down`) and a reboot (all processes "
