@@ -17,6 +17,8 @@ from tests.stack_world import Stack
 
 SECONDS_TO_GO_ON = 240.0
 """What is promised."""
+SECONDS_DARK = 180.0
+"""What a reboot takes."""
 LONG = [
     "data.sample_size=4000",
     "training.epochs=5000",
@@ -81,12 +83,12 @@ def upgrade(stack: Stack, run_id: str) -> float:
     return started
 
 
-def reboot(stack: Stack, run_id: str, dark: float = 180.0) -> float:
-    """A power cut, some minutes of darkness, and the command that brings everything up."""
+def reboot(stack: Stack, run_id: str) -> float:
+    """A power cut, SECONDS_DARK without a process, and the command that brings everything up."""
     supervisor = psutil.Process(int((stack.data / "supervisord.pid").read_text()))
     kill([supervisor, *stack.processes()])
     assert stack.processes() == []
-    time.sleep(dark)
+    time.sleep(SECONDS_DARK)
     started = time.monotonic()
     stack.up()
     return started

@@ -207,13 +207,11 @@ def test_a_run_that_does_not_end_is_told_of_once_and_left_running(world: World) 
     assert "has been running for 0:00:01" in told["payload"]["subject"]
 
 
-def test_a_server_that_does_not_answer_is_told_and_the_next_look_starts_to_count_anew(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_server_that_did_not_answer_the_time_is_counted_anew(world: World) -> None:
     run_id = world.run("PENDING", "RUNNING")
     world.look(1.2)
     time.sleep(1.2)
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(Exception, match="connect"):
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(Exception, match="refused"):
         world.reconciler.look()
     assert world.look(0) == []  # it may live on another machine, whose heartbeats have not come through yet
     assert world.state(run_id)[0] == "RUNNING"
