@@ -8,7 +8,7 @@ export PIP_NO_CACHE_DIR ?= 1
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-e2e test-containers lint faults docs docs-serve figures bench growth bench-gpu book gate gpu clean
+.PHONY: help setup run test test-e2e test-containers lint faults docs docs-serve figures bench growth recovery bench-gpu book gate gpu clean
 .PHONY: stack stack-down stack-status stack-env up down logs backup restore rotate
 
 help: ## Show what there is to make
@@ -117,6 +117,9 @@ book: setup ## The chapter's projects with its own settings, on the real corpora
 
 bench-gpu: setup ## Rates on a GPU by shape and precision, in one call of nine minutes, without Prefect and MLflow
 	$(BIN)/python -m benchmarks.gpu_rows --out benchmarks/results
+
+recovery: setup ## A deployed training dies in five ways, at six random moments each, on two stacks: about an hour
+	$(BIN)/python -m benchmarks.recovery
 
 gate: setup ## Simulate the gate and draw the figures of docs/gate.md anew (about ten minutes)
 	$(BIN)/python -m benchmarks.gate_simulation

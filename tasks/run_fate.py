@@ -102,6 +102,9 @@ class Decision:
     """Whether people are told of it as of a crash."""
 
 
+CANCELLED = Decision(Fate.CANCELLED, "It was being cancelled, and its process is gone.")
+
+
 def decide(sight: Sight, now: datetime, answering: timedelta) -> Decision | None:
     """What to do about a run; None while it is to be left as it is.
 
@@ -114,7 +117,7 @@ def decide(sight: Sight, now: datetime, answering: timedelta) -> Decision | None
     if sight.holder is Holder.UNKNOWN and answering < HEARING:
         return None
     if sight.state.type == "CANCELLING":
-        return Decision(Fate.CANCELLED, "Its process was lost while it was being cancelled.")
+        return CANCELLED
     return Decision(Fate.CRASHED, f"Its process is gone: no sign of life for {SILENCE.total_seconds():.0f} s.")
 
 
@@ -123,6 +126,8 @@ def _after_crash(sight: Sight, now: datetime) -> Decision | None:
     wait = WAITS[0] if was_stopped else WAITS[min(sight.deaths, len(WAITS) - 1)]
     if now - sight.since < wait:
         return None
+    if len(sight.states) > 1 and sight.states[-2].type == "CANCELLING":
+        return CANCELLED  # the signal that cancels it makes it crash first
     if was_stopped:
         return Decision(Fate.SCHEDULED, STOPPED)
     if sight.deaths + 1 < MOST_STARTS:
