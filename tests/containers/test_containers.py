@@ -17,7 +17,7 @@ import pytest
 
 from tests.containers.record import Record
 from tests.containers.world import ALERTS, World
-from tests.e2e.test_by_itself import Prefect, wait_until
+from tests.prefect_api import Prefect, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
