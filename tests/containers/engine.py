@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import IO
 
 import psutil
 
-PROGRAMS = ("dockerd", "docker", "debootstrap", "iptables-save", "git", "make")
+PROGRAMS = ("dockerd", "docker", "docker-compose", "debootstrap", "iptables-save", "ip", "git", "make")
 TABLES = ("iptables", "ip6tables")
 SWITCHES = ("ipv4/ip_forward", "ipv4/conf/all/route_localnet", "ipv6/conf/all/forwarding")
 SECONDS = 60.0
@@ -24,7 +25,7 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "it needs root: an engine mounts file systems and writes firewall rules"
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
-        return f"{', '.join(missing)} not installed (apt-get install docker.io docker-compose debootstrap iptables git)"
+        return f"{', '.join(missing)} not installed (apt-get install docker.io docker-compose debootstrap iptables)"
     if others := [process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "dockerd"]:
         # the test kills its engine, and two engines write the same firewall chains
         return f"another engine runs (process {others[0]}); stop it first: the test starts and kills one of its own"
@@ -39,6 +40,7 @@ class Engine:
     rules: dict[str, list[str]] = field(default_factory=dict)
     """The firewall as it was before the first start, by table program."""
     switches: dict[str, str] = field(default_factory=dict)
+    interfaces: set[str] = field(default_factory=set)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -70,6 +72,7 @@ class Engine:
         """Start it, and return when it answers."""
         if not self.rules:
             self.rules = {program: _rules(program) for program in TABLES}
+            self.interfaces = set(psutil.net_if_addrs())
             self.switches = {name: _switch(name).read_text() for name in SWITCHES if _switch(name).exists()}
         self.folder.mkdir(parents=True, exist_ok=True)
         # no bridge of its own: builds use the host's network, compose makes its networks
@@ -98,6 +101,8 @@ class Engine:
             psutil.wait_procs(self.processes(), timeout=SECONDS)
         for mount in reversed(self.mounts()):
             subprocess.run(["umount", "--lazy", mount], check=False)
+        for name in self._own_interfaces():
+            subprocess.run(["ip", "link", "delete", name], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
         for program, before in self.rules.items():
             _take_back(program, before)
@@ -111,7 +116,7 @@ class Engine:
         for program, before in self.rules.items():
             found += [f"{program} {rule}" for rule in _rules(program) if rule not in before]
         found += [f"{name} changed" for name, value in self.switches.items() if _switch(name).read_text() != value]
-        found += [f"interface {name}" for name in psutil.net_if_addrs() if name.startswith(("br-", "veth", "docker"))]
+        found += [f"interface {name}" for name in self._own_interfaces()]
         return found + ([f"folder {self.folder}"] if self.folder.exists() else [])
 
     def processes(self) -> list[psutil.Process]:
@@ -130,6 +135,10 @@ class Engine:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         return sorted(path for line in lines if (path := line.split()[4]).startswith(str(self.folder)))
 
+    def _own_interfaces(self) -> list[str]:
+        added = psutil.net_if_addrs().keys() - self.interfaces
+        return [name for name in added if name.startswith(("br-", "veth", "docker"))]
+
     def _answers(self) -> bool:
         environment = os.environ | self.environment
         return subprocess.run(["docker", "info"], env=environment, capture_output=True, check=False).returncode == 0
@@ -140,13 +149,13 @@ def _switch(name: str) -> Path:
 
 
 def _rules(program: str) -> list[str]:
-    """The firewall's lines, each after its table's name, without counters."""
+    """The firewall's lines, each after its table's name, without counters and without chains that accept everything."""
     saved = subprocess.run([f"{program}-save"], capture_output=True, text=True, check=False).stdout
     lines, table = [], ""
     for line in saved.splitlines():
         if line.startswith("*"):
             table = line[1:]
-        elif line.startswith((":", "-A")):
+        elif line.startswith((":", "-A")) and " ACCEPT [" not in line:
             lines.append(f"{table} {line.partition(' [')[0] if line.startswith(':') else line}")
     return lines
 
@@ -157,7 +166,7 @@ def _take_back(program: str, before: list[str]) -> None:
     chains = [(table, line[1:].split()) for table, _, line in added if line.startswith(":")]
     for table, _, line in added:
         if line.startswith("-A"):
-            subprocess.run(f"{program} --table {table} -D {line[3:]}", shell=True, check=False)
+            subprocess.run([program, "--table", table, "-D", *shlex.split(line)[1:]], check=False)
     for table, (chain, policy) in chains:
         if policy == "-":
             subprocess.run([program, "--table", table, "--delete-chain", chain], check=False)
