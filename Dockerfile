@@ -13,8 +13,8 @@ WORKDIR /app
 COPY constraints.txt ./
 RUN pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$(grep '^torch==' constraints.txt)"
 # what a change of the code leaves as it is: the packages, and the links to /app
-COPY pyproject.toml README.md LICENSE ./
-RUN pip install --constraint constraints.txt --editable '.[s3]'
+COPY pyproject.toml LICENSE ./
+RUN touch README.md && pip install --constraint constraints.txt --editable '.[s3]'
 
 FROM python:3.11.13-slim-bookworm
 

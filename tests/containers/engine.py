@@ -18,6 +18,8 @@ PROGRAMS = ("dockerd", "docker", "docker-compose", "debootstrap", "iptables-save
 TABLES = ("iptables", "ip6tables")
 SWITCHES = ("ipv4/ip_forward", "ipv4/conf/all/route_localnet", "ipv6/conf/all/forwarding")
 SECONDS = 60.0
+SECONDS_TO_START = 180.0
+"""After a kill it first stops the containers that ran on, and gives each the time that it may ask for."""
 
 
 def why_not() -> str | None:
@@ -82,7 +84,7 @@ class Engine:
             self.process = subprocess.Popen(
                 [*command, "--pidfile", f"{self.folder}/pid"], stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + SECONDS_TO_START
         while not self._answers():
             assert time.monotonic() < deadline, (self.folder / "log").read_text()[-3000:]
             time.sleep(0.2)

@@ -28,7 +28,6 @@ IMAGE = "unroll:0.1.0"
 OF_THE_IMAGE = (
     "constraints.txt",
     "pyproject.toml",
-    "README.md",
     "LICENSE",
     "prefect.yaml",
     "configs",
@@ -55,7 +54,7 @@ def goes_on(world: World, prefect: Prefect, break_it: Callable[[], None], seed: 
     settings = [*LONG, f"seed={seed}"]
     run_id = prefect.begin("train-sentiment/nightly", preset="sample", settings=settings)["id"]
     wait_until(lambda: prefect.run(run_id)["state_name"] == "Running", SECONDS_TO_END)
-    wait_until(lambda: "progress.json" in world.exec("worker", "find", "/data/unroll/work", "-path", "*train-*"), 180)
+    checkpoints = world.until(r"train-(\w+)/.*progress.json", "worker", "find", "/data/unroll/work", seconds=180)
     time.sleep(random.uniform(2, 20))
     broken = time.monotonic()
     break_it()
@@ -70,21 +69,15 @@ def goes_on(world: World, prefect: Prefect, break_it: Callable[[], None], seed: 
     seconds = time.monotonic() - broken
     ended = prefect.to_its_end(run_id, SECONDS_TO_END)
     assert ended["state_name"] == "Completed", ended["state"]["message"]
-    options = [word for setting in settings for word in ("--set", setting)]
-    world.exec("worker", "unroll", "run", "sentiment", *options, "--summary", "/data/unroll/summary.json")
-    summary = json.loads(world.exec("worker", "cat", "/data/unroll/summary.json"))
-    step = summary["training"]["resumed_from_step"]
+    trained = json.loads(world.exec("worker", "cat", f"/data/unroll/store/sentiment/train/{checkpoints}/training.json"))
+    step = trained["resumed_from_step"]
     assert step > 0
     return [f"goes on after {seconds:.0f} s, from step {step:,}", " → ".join(states())]
 
 
-def registry(world: World) -> dict[str, Any]:
-    """What must be the same after a backup and a restore."""
-    return {
-        "models": world.exec("worker", "unroll", "models", "list"),
-        "history": world.exec("worker", "unroll", "models", "history", "--json"),
-        "predictions": world.predictions(),
-    }
+def kept(world: World) -> dict[str, Any]:
+    """What must outlive everything: models with their aliases, runs with their metrics, and what is predicted."""
+    return {"models": world.models(), "runs": world.runs(), "predictions": world.predictions()}
 
 
 def test_the_image_is_built_and_is_small(world: World, record: Record) -> None:
@@ -136,7 +129,7 @@ def test_a_deployment_trains_and_its_model_is_served(world: World, prefect: Pref
         parameters = json.dumps({"preset": "sample", "settings": SMALL})
         command = ("prefect", "deployment", "run", "train-sentiment/nightly", "--params", parameters, "--watch")
         world.exec("worker", *command, timeout=600)
-        wait_until(lambda: "champion" in world.exec("worker", "unroll", "models", "list"), 60)
+        assert "champion" in world.models()["unroll-sentiment"]
     with record.step("serve the champion") as step:
         wait_until(world.serves, 120)
         step.seen.append(f"{len(world.predictions())} predictions")
@@ -171,41 +164,41 @@ def test_a_killed_engines_run_goes_on(world: World, prefect: Prefect, record: Re
 
 
 def test_down_and_up_changes_nothing(world: World, record: Record) -> None:
-    before = registry(world)
+    before = kept(world)
     with record.step("make down"):
         world.make("down", "COMPOSE=docker-compose")
         assert world.engine("ps", "--all", "--quiet") == ""
     with record.step("make up again"):
         world.make("up", "COMPOSE=docker-compose")
         wait_until(world.serves, 120)
-        assert registry(world) == before
+        assert kept(world) == before
 
 
 def test_backup_wipe_restore(world: World, record: Record, scratch: Path) -> None:
-    before, file = registry(world), scratch / "kept" / "backup.tar"
+    before, file = kept(world), scratch / "kept" / "backup.tar"
     with record.step("make backup") as step:
         world.make("backup", "COMPOSE=docker-compose", f"FILE={file}")
         step.seen.append(f"{file.stat().st_size / 2**20:.1f} MiB")
     with record.step("wipe the volumes") as step:
         world.compose("down", "--volumes")
         world.make("up", "COMPOSE=docker-compose")
-        assert "champion" not in world.exec("worker", "unroll", "models", "list")
+        assert (world.models(), world.runs()) == ({}, {})
     with record.step("make restore") as step:
         world.make("restore", "COMPOSE=docker-compose", f"FILE={file}")
         wait_until(world.serves, 120)
-        assert registry(world) == before
+        assert kept(world) == before
         step.seen.append("models, history and predictions are back")
 
 
 def test_rotated_secrets_replace_the_old_ones(world: World, record: Record) -> None:
-    before, old = registry(world), world.secrets
+    before, old = kept(world), world.secrets
     with record.step("make rotate") as step:
         world.make("rotate", "COMPOSE=docker-compose")
         assert [name for name in SECRETS if world.secrets[name] == old[name]] == []
         wait_until(world.serves, 120)
         assert set(world.answers(old).values()) == {401}
         assert set(world.answers(world.secrets).values()) == {200}
-        assert registry(world) == before
+        assert kept(world) == before
         step.seen.append("old ones refused, new ones taken, models as before")
 
 

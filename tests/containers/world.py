@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,25 @@ class World:
         found = json.loads(self.engine("inspect", *self.engine("ps", "--all", "--quiet").split()))
         return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
 
+    def until(self, pattern: str, service: str, *command: str, seconds: float) -> str:
+        """Run a command within a container again and again until its output has the pattern; the pattern's group."""
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.exec(service, *command))):
+            assert time.monotonic() < deadline, f"{' '.join(command)} showed no {pattern} within {seconds:.0f} s"
+            time.sleep(0.5)
+        return found[1]
+
+    def models(self) -> dict[str, dict[str, str]]:
+        """Aliases of each registered model, with the version that each stands for."""
+        found = self._mlflow("GET", "registered-models/search", {}).get("registered_models", [])
+        return {model["name"]: {each["alias"]: each["version"] for each in model.get("aliases", [])} for model in found}
+
+    def runs(self) -> dict[str, Any]:
+        """Every run of MLflow, by its id."""
+        experiments = self._mlflow("POST", "experiments/search", {"max_results": 100})["experiments"]
+        asked = {"experiment_ids": [each["experiment_id"] for each in experiments], "max_results": 100}
+        return {run["info"]["run_id"]: run for run in self._mlflow("POST", "runs/search", asked).get("runs", [])}
+
     def serves(self) -> bool:
         """Whether a champion is being served."""
         try:
@@ -112,6 +133,13 @@ class World:
         logins = {"prefect": httpx.BasicAuth(user, password), "mlflow": httpx.BasicAuth(*mlflow)}
         with httpx.Client(timeout=30) as client:
             return {name: client.send(each, auth=logins.get(name)).status_code for name, each in asked.items()}
+
+    def _mlflow(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        login = (self.secrets["MLFLOW_TRACKING_USERNAME"], self.secrets["MLFLOW_TRACKING_PASSWORD"])
+        url = self._url("mlflow", f"/api/2.0/mlflow/{path}")
+        answer = httpx.request(method, url, auth=login, timeout=60, **({"json": body} if body else {}))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     def _url(self, service: str, path: str) -> str:
         return f"http://127.0.0.1:{self.ports[service]}{path}"

@@ -100,7 +100,8 @@ def test_without_settings_the_ports_are_the_usual_ones(secrets: dict[str, str]) 
 
 def test_one_shot_services_end_and_the_others_come_back(settings: dict[str, str], composed: dict[str, Any]) -> None:
     for service in services(settings, containers(settings)):
-        expected = "on-failure" if service.is_one_shot else "unless-stopped"
+        # an engine that was killed stops the containers that ran on, and to `unless-stopped` that is a person's wish
+        expected = "on-failure" if service.is_one_shot else "always"
         assert composed["services"][service.name]["restart"] == expected
 
 
@@ -147,7 +148,7 @@ def test_the_env_file_does_not_get_into_an_image_or_the_repository() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     named = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    assert named == {"constraints.txt", "pyproject.toml", "README.md", "LICENSE", "prefect.yaml", *FOLDERS}
+    assert named == {"constraints.txt", "pyproject.toml", "LICENSE", "prefect.yaml", *FOLDERS}
     assert {"/.env", "/.env.*"} <= set((ROOT / ".gitignore").read_text().splitlines())
 
 
