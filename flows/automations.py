@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState, DoNothing, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.utilities.urls import url_for
 
 SECONDS_OF_SILENCE = 75
 """Two and a half heartbeats: they come every 30 s, see prefect.yaml."""
@@ -30,15 +31,16 @@ Action = CallWebhook | ChangeFlowRunState | DoNothing | RunDeployment
 Telling = tuple[str, str]
 """Subject and body of an alert, templates of what the event knows."""
 
-_RUN = "{{ flow_run.name }} ({{ deployment.name }})"
-_STATE = "{{ flow_run.state.message or 'no message' }}"
-_PAGE = "{{ flow_run|ui_url or '' }}"
+_RUN = "{{ flow_run.name | truncate(200) }} ({{ deployment.name }})"
+# the server refuses parameters of half a megabyte, and chats much shorter texts
+_STATE = "{{ (flow_run.state.message or 'no message') | truncate(3000) }}"
 
 
 def make_automations(
     webhook_block: UUID | None, alert_deployment: UUID | None, stuck_after: timedelta
 ) -> list[AutomationCore]:
     """All of them. People are told through the webhook, through the deployment, through both, or (with none) not."""
+    page = _page_of_the_run()
 
     def telling(subject: str, body: str) -> list[Action]:
         return list(_telling((subject, body), webhook_block, alert_deployment))
@@ -65,19 +67,19 @@ def make_automations(
         AutomationCore(
             name=f"{PREFIX}tell of a crash",
             trigger=_on("prefect.flow-run.Crashed"),
-            actions=telling(f"Unroll: {_RUN} crashed", f"{_STATE}\nIt is started again by itself. {_PAGE}"),
+            actions=telling(f"Unroll: {_RUN} crashed", f"{_STATE}\nIt is started again by itself. {page}"),
         ),
         AutomationCore(
             name=f"{PREFIX}tell of a failure",
-            trigger=_on("prefect.flow-run.Failed"),
-            actions=telling(f"Unroll: {_RUN} failed", f"{_STATE}\n{_PAGE}"),
+            trigger=_on("prefect.flow-run.Failed", "prefect.flow-run.TimedOut"),
+            actions=telling(f"Unroll: {_RUN} failed", f"{_STATE}\n{page}"),
         ),
         AutomationCore(
             name=f"{PREFIX}tell of a run that does not end",
             trigger=_after({"prefect.flow-run.Running"}, frozenset(), stuck_after),
             actions=telling(
                 f"Unroll: {_RUN} has been running for {stuck_after}",
-                f"It is left alone; cancel it where it hangs. {_PAGE}",
+                f"It is left alone; cancel it where it hangs. {page}",
             ),
         ),
         AutomationCore(
@@ -100,14 +102,26 @@ def make_automations(
                 threshold=1,
                 within=timedelta(0),
             ),
-            actions=telling("Unroll: drift in {{ event.payload.project }}", "{{ event.payload.reason }}"),
+            actions=telling(
+                "Unroll: drift in {{ event.payload.project }}", "{{ event.payload.reason | truncate(3000) }}"
+            ),
         ),
     ]
 
 
-def _on(event: str) -> EventTrigger:
+def _page_of_the_run() -> str:
+    """Template of its address, as PREFECT_UI_URL says at this moment.
+
+    The server has a filter for it, `ui_url`, but registers it only when it renders a webhook: a command alone would
+    never be run.
+    """
+    any_run = UUID(int=0)
+    return (url_for("flow-run", obj_id=any_run) or "").replace(str(any_run), "{{ flow_run.id }}")
+
+
+def _on(*events: str) -> EventTrigger:
     return EventTrigger(
-        expect={event},
+        expect=set(events),
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         match_related=ResourceSpecification(OURS),
         for_each={"prefect.resource.id"},

@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 
 from tests.command import Command
 from tests.github import Github
+from tests.prefect_world import Hook, wait_until
 from tests.stack_world import Stack, new_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -79,41 +78,18 @@ class Prefect:
         return self.run(run_id)
 
 
-class Hook:
-    """A webhook that keeps what it is told."""
-
-    def __init__(self) -> None:
-        told = self.told = list[str]()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def was_told(self, *words: str) -> bool:
-        return any(all(word in text for word in words) for text in self.told)
-
-
 @pytest.fixture(scope="module")
 def hook() -> Iterator[Hook]:
     made = Hook()
     yield made
-    made.server.shutdown()
+    made.close()
 
 
 @pytest.fixture(scope="module")
 def stack(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     said = tmp_path_factory.mktemp("alerts") / "said"
     command = f'(echo "$UNROLL_ALERT_SUBJECT"; cat) >> {said}'
-    url = f"http://127.0.0.1:{hook.server.server_port}/alerts"
-    with new_stack(UNROLL_WEBHOOK_URL=url, UNROLL_ALERT_COMMAND=command, UNROLL_TIMEZONE="Europe/Madrid") as made:
+    with new_stack(UNROLL_WEBHOOK_URL=hook.url, UNROLL_ALERT_COMMAND=command, UNROLL_TIMEZONE="Europe/Madrid") as made:
         made.up()
         yield made
 
@@ -123,13 +99,6 @@ def prefect(stack: Stack) -> Prefect:
     return Prefect(stack)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.5)
-
-
 def as_options(settings: list[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
@@ -137,7 +106,7 @@ def as_options(settings: list[str]) -> list[str]:
 def test_the_deployments_are_there_with_schedules_queues_and_typed_forms(prefect: Prefect) -> None:
     nightly, weekly = (prefect.deployment(name) for name in ("train-sentiment/nightly", "train-language-model/weekly"))
     assert [schedule["schedule"]["timezone"] for schedule in nightly["schedules"]] == ["Europe/Madrid"]
-    assert [schedule["schedule"]["cron"] for schedule in weekly["schedules"]] == ["0 4 * * 0"]
+    assert [schedule["schedule"]["cron"] for schedule in weekly["schedules"]] == ["0 6 * * 0"]
     assert {prefect.deployment(name)["work_queue_name"] for name in ("score/on-demand", "watch/changes")} == {"light"}
     assert {nightly["work_queue_name"], prefect.deployment("retrain/on-change")["work_queue_name"]} == {"training"}
     form = nightly["parameter_openapi_schema"]
