@@ -1,7 +1,8 @@
 """Every alert arrives by each way that there is, once, with its words as they are: on a real server, by a real worker.
 
-Runs are made to fail, crash or hang by setting their states as a run's process would; the worker and the alerts' own
-runs are real. The server's and worker's times are shortened. Each arrival is printed with its seconds.
+The server's database is the stack's, PostgreSQL: SQLite is locked too often if several runs begin at once. Runs are
+made to fail, crash or hang by setting their states as a run's process would; the worker and the alerts' own runs are
+real. The server's and worker's times are shortened. Each arrival is printed with its seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,12 +26,14 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from flows.automations import PREFIX, make_automations
 from tests.command import Command
 from tests.prefect_world import Hook, Server, wait_until
+from tests.stack_world import new_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGES = "http://prefect.example"
 STUCK = timedelta(seconds=10)
 """The least that Prefect takes for what is not there in time."""
+ALL_BUT_THE_DATABASE = ("mlflow-upgrade", "prefect", "mlflow", "deploy", "worker", "serve")
 QUICK_SERVER = {"PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "2"}
 QUICK_WORKER = {"PREFECT_WORKER_HEARTBEAT_SECONDS": "5", "PREFECT_WORKER_QUERY_SECONDS": "2"}
 SECONDS_TO_TELL = 90.0
@@ -125,11 +129,19 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("alerts")
     (folder / "told").mkdir()
-    home = tmp_path_factory.mktemp("prefect")
-    server, hook = Server(home, **QUICK_SERVER), Hook()
-    with temporary_settings({PREFECT_API_URL: server.api}), SyncPrefectClient(server.api) as client:
-        made = World(server, hook, Command(folder), client)
-        try:
+    hook = Hook()
+    with new_stack() as stack, ExitStack() as closing:
+        closing.callback(hook.close)
+        done = stack("up", *(option for name in ALL_BUT_THE_DATABASE for option in ("--without", name)))
+        assert done.returncode == 0, done.stderr
+        login = f"unroll:{stack.secrets['POSTGRES_PASSWORD']}@127.0.0.1:{stack.ports['postgres']}"
+        database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{login}/prefect"}
+        server = Server(tmp_path_factory.mktemp("prefect"), **QUICK_SERVER, **database)
+        closing.callback(server.close)
+        closing.enter_context(temporary_settings({PREFECT_API_URL: server.api}))
+        with SyncPrefectClient(server.api) as client:
+            made = World(server, hook, Command(folder), client)
+            closing.callback(made.kill_worker)
             done = made.command("deploy", environment=made.environment())
             assert done.returncode == 0, done.stderr
             assert "Alerts go to the webhook and the command" in done.stdout
@@ -140,10 +152,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             for trigger in triggers:
                 client.delete_automation(trigger.id)
             yield made
-        finally:
-            made.kill_worker()
-            hook.close()
-            server.close()
 
 
 # the command alone comes first: the server has rendered no webhook yet
