@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.prefect_api import Prefect, wait_until
+from tests.prefect_api import Prefect
+from tests.prefect_world import wait_until
 from tests.stack_world import Stack
 
 SECONDS_TO_GO_ON = 240.0

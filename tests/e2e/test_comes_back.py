@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.prefect_api import Hook, Prefect, wait_until
+from tests.prefect_api import Prefect
+from tests.prefect_world import Hook, wait_until
 from tests.recovery_world import DEATHS, SECONDS_TO_GO_ON, try_death
 from tests.stack_world import Stack, new_stack
 
@@ -22,7 +23,7 @@ UNFIT = "flows/nowhere.py:train"
 def hook() -> Iterator[Hook]:
     made = Hook()
     yield made
-    made.server.shutdown()
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stack(hook: Hook, said: Path) -> Iterator[Stack]:
     command = f'(echo "$UNROLL_ALERT_SUBJECT"; cat) >> {said}'
-    url = f"http://127.0.0.1:{hook.server.server_port}/alerts"
-    with new_stack(UNROLL_WEBHOOK_URL=url, UNROLL_ALERT_COMMAND=command) as made:
+    with new_stack(UNROLL_WEBHOOK_URL=hook.url, UNROLL_ALERT_COMMAND=command) as made:
         made.up()
         yield made
 

@@ -23,7 +23,7 @@ from tasks import reconcile, run_alerts, run_fate
 from tasks.reconcile import Reconciler
 from tasks.run_fate import DIED, STOPPED
 from tasks.run_lock import RunLock
-from tests.integration.test_events import Server
+from tests.prefect_world import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
