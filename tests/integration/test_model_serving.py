@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,9 +34,7 @@ def trained(shared_command: Any) -> Any:
 @contextmanager
 def serving(command: Any, model: str) -> Iterator[str]:
     """Serve a model; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = ["models", "serve", "--model-uri", model, "--env-manager", "local"]
     arguments += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = command.environment() | {
