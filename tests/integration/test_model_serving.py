@@ -26,9 +26,9 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
-def trained(shared_command: Any) -> Any:
-    shared_command.run("all")
-    return shared_command
+def trained(served_command: Any) -> Any:
+    served_command.run("all")
+    return served_command
 
 
 @contextmanager
