@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.prefect_world import wait_until
-from tests.stack_world import Stack
+from tests.stack_world import Stack, wait_until
 
 Fields = dict[str, Any]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")

@@ -13,8 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.prefect_api import Prefect
-from tests.prefect_world import wait_until
-from tests.stack_world import Stack
+from tests.stack_world import Stack, wait_until
 
 SECONDS_TO_GO_ON = 240.0
 """What is promised."""

@@ -25,8 +25,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from flows.automations import PREFIX, make_automations
 from tests.command import Command
-from tests.prefect_world import Hook, Server, wait_until
-from tests.stack_world import new_stack
+from tests.prefect_world import Hook, PrefectServer
+from tests.stack_world import new_stack, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -50,7 +50,7 @@ COMMAND = (
 class World:
     """A server with our deployments, a worker that can be killed, and the two ends at which alerts arrive."""
 
-    server: Server
+    server: PrefectServer
     hook: Hook
     command: Command
     client: SyncPrefectClient
@@ -136,7 +136,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         assert done.returncode == 0, done.stderr
         login = f"unroll:{stack.secrets['POSTGRES_PASSWORD']}@127.0.0.1:{stack.ports['postgres']}"
         database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{login}/prefect"}
-        server = Server(tmp_path_factory.mktemp("prefect"), **QUICK_SERVER, **database)
+        server = PrefectServer(tmp_path_factory.mktemp("prefect"), **QUICK_SERVER, **database)
         closing.callback(server.close)
         closing.enter_context(temporary_settings({PREFECT_API_URL: server.api}))
         with SyncPrefectClient(server.api) as client:

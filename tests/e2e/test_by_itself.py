@@ -16,8 +16,8 @@ from flows.automations import PREFIX
 from tests.command import Command
 from tests.github import Github
 from tests.prefect_api import Fields, Prefect
-from tests.prefect_world import Hook, wait_until
-from tests.stack_world import Stack, new_stack
+from tests.prefect_world import Hook
+from tests.stack_world import Stack, new_stack, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
