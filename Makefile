@@ -73,17 +73,22 @@ rotate: setup ## A new value for every secret in .env, and what runs restarted w
 stack-env: setup ## Lines that make this shell use the stack: eval "$$(make -s stack-env)"
 	@$(BIN)/python -m stack env
 
+# Several processes run the tests, a module stays in one: its tests share servers and models. (pytest-xdist 3.8's own
+# groups do nothing with pytest 9.2.) In the order of collection, as the longest modules, tests/e2e, come early in it.
+TEST := $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder
+
 test: setup ## The quick tests: promises of every module, no server, no browser
-	$(BIN)/python -m pytest -q -m "not slow and not browser and not faults and not containers"
+	$(TEST) -n 2 -m "not slow and not browser and not faults and not containers"
 
 test-e2e: setup ## Whole pipelines on real servers and in a real browser (Chromium)
-	$(BIN)/python -m pytest -q -m "(slow or browser) and not faults and not containers"
+	$(TEST) -n 3 -m "(slow or browser) and not faults and not containers and not alone"
+	$(TEST) -n 0 -m "alone"
 
 test-containers: setup ## Images and the stack in containers, on a Docker engine of its own; needs root and Debian
 	$(BIN)/python -m pytest -m containers tests/containers
 
 faults: setup ## Kills, full disks, broken servers
-	$(BIN)/python -m pytest -q -m "faults"
+	$(TEST) -n 3 -m "faults and not containers"
 
 lint: setup ## Style, types, floors, workflows
 	$(BIN)/ruff check .

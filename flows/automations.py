@@ -75,7 +75,9 @@ def make_automations(webhook_block: UUID | None, alert_deployment: UUID | None) 
         AutomationCore(
             name=f"{PREFIX}tell of drift",
             trigger=_on({"unroll.drift"}, "unroll.project.*"),
-            actions=telling("Unroll: drift in {{ event.payload.project }}", "{{ event.payload.reason }}"),
+            actions=telling(
+                "Unroll: drift in {{ event.payload.project }}", "{{ event.payload.reason | truncate(3000) }}"
+            ),
         ),
     ]
 

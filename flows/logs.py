@@ -19,12 +19,13 @@ class _Elapsed(logging.Formatter):
 
 
 def set_up_logs(level: int) -> None:
-    """Send the ``unroll`` loggers to stderr, once."""
+    """Send the ``unroll`` loggers to stderr, once; Prefect's handler, if it is there already, stays."""
     logger = logging.getLogger("unroll")
     logger.setLevel(level)
     logger.propagate = False
     for handler in list(logger.handlers):
-        logger.removeHandler(handler)
+        if isinstance(handler.formatter, _Elapsed):
+            logger.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Elapsed())
     logger.addHandler(handler)

@@ -9,6 +9,7 @@ from prefect.runtime import deployment, flow_run
 
 LONGEST_REASON = 60
 """Characters; the flow run's own page has the whole of it."""
+LONGEST_LINE = 300
 
 
 def run_name(*what: str, why: str | None = None) -> str:
@@ -30,3 +31,14 @@ def retraining_name() -> str:
     given: dict[str, Any] = flow_run.parameters
     project = str(given.get("project", "")).replace("_", " ")
     return run_name("retrain", project, str(given.get("preset", "")), why=str(given.get("reason", "")))
+
+
+def alert_name() -> str:
+    """Of an alert's flow: its subject."""
+    return on_one_line(str(flow_run.parameters.get("subject") or "alert"))
+
+
+def on_one_line(text: str) -> str:
+    """At most LONGEST_LINE characters, none of them a control character: those end a header, or fit no environment."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 2]} …"

@@ -66,12 +66,15 @@ class Worker:
         from tasks.reconcile import Reconciler
 
         quiet_libraries()
-        reconciler = Reconciler(POOL, workplace().runs)
+        reconciler, trouble = Reconciler(POOL, workplace().runs), ""
         while not self._stopped.is_set():
             try:
                 reconciler.look()
+                trouble = ""
             except Exception as error:  # whatever it is, the next look may go well
-                logger.warning("could not look after the flow runs: %s: %s", type(error).__name__, error)
+                if (now := f"{type(error).__name__}: {error}") != trouble:
+                    logger.warning("cannot look after the flow runs, trying again: %s", now)
+                trouble = now
             self._stopped.wait(SECONDS_BETWEEN_LOOKS)
 
 

@@ -1,8 +1,12 @@
-"""Processes of the local stack that outlived who started them, found by a mark in their environment."""
+"""What killed processes of the local stack leave behind: processes of theirs, and temporary files.
+
+Processes are found by a mark in their environment; temporary files lie in a folder of the service's own.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +19,8 @@ MARK = "UNROLL_STACK_MARK"
 """Environment variable of every process of a stack and of its children: ``folder:service``."""
 
 SECONDS_TO_END = 5.0
+LONGEST_SCRATCH_PATH = 70
+"""Bytes; a socket that Python's multiprocessing puts below it has 33 more, and the kernel takes 107."""
 
 
 def end_leftovers(folder: Path, service: str | None = None) -> int:
@@ -32,6 +38,20 @@ def end_leftovers(folder: Path, service: str | None = None) -> int:
         _quietly(process.kill)
     psutil.wait_procs(stubborn, timeout=SECONDS_TO_END)
     return len(found)
+
+
+def fresh_scratch(folder: Path, service: str) -> Path | None:
+    """An empty folder for a service's temporary files; what was in it is removed.
+
+    Prefect's worker makes some for each run, and a killed one leaves them. None if the folder's name is too long for a
+    socket below it; the system's temporary folder has to do then.
+    """
+    scratch = folder / "tmp" / service
+    shutil.rmtree(scratch, ignore_errors=True)
+    if len(os.fsencode(scratch)) > LONGEST_SCRATCH_PATH:
+        return None
+    scratch.mkdir(parents=True, mode=0o700, exist_ok=True)
+    return scratch
 
 
 def _is_marked(process: psutil.Process, prefix: str, service: str | None) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stack import postgres
-from stack.leftovers import MARK, end_leftovers
+from stack.leftovers import MARK, end_leftovers, fresh_scratch
 from stack.services import Service
 from stack.setup import Setup, read_setup
 
@@ -52,6 +52,8 @@ def main() -> None:
         if owner is not None:
             os.chdir(Path(environment["PGDATA"]))
             owner.become()
+    elif scratch := fresh_scratch(setup.folder, service.name):
+        environment["TMPDIR"] = str(scratch)
     os.execvpe(command[0], command, environment)
 
 

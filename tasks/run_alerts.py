@@ -6,7 +6,6 @@ from the run and its state. The words are in the event: no template has to know 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.utilities.urls import url_for
 
 CRASHED = "unroll.run.crashed"
 FAILED = "unroll.run.failed"
@@ -29,6 +29,8 @@ STUCK_HOURS = 6.0
 FAILED_SINCE = timedelta(hours=24)
 """A run that failed longer ago is not told of any more."""
 MOST_LOOKED_AT = 50
+LONGEST_MESSAGE = 3_000
+"""Characters; the server refuses parameters of half a megabyte, and chats refuse much shorter texts."""
 
 
 Words = Callable[[FlowRun], tuple[str, str]]
@@ -100,10 +102,15 @@ def _stuck_hours(client: SyncPrefectClient) -> float:
 
 def _title(client: SyncPrefectClient, run: FlowRun) -> str:
     assert run.deployment_id is not None
-    return f"Unroll: {run.name} ({client.read_deployment(run.deployment_id).name})"
+    return f"Unroll: {cut(run.name, 200)} ({client.read_deployment(run.deployment_id).name})"
 
 
 def _body(run: FlowRun, also: str = "") -> str:
     assert run.state is not None
-    page = f"{os.environ.get('PREFECT_UI_URL', '').rstrip('/')}/runs/flow-run/{run.id}"
-    return "\n".join(words for words in (run.state.message or "no message", also, page) if words)
+    message = cut(run.state.message or "no message", LONGEST_MESSAGE)
+    return "\n".join(words for words in (message, also, url_for("flow-run", obj_id=run.id)) if words)
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters, the last of them dots if any are missing."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,18 +1,13 @@
-"""The stack's Prefect server as its page uses it, and a webhook that keeps what it is told; for tests."""
+"""The stack's Prefect server, used as its page does; for tests."""
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import Callable
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
 
-from tests.stack_world import Stack
+from tests.stack_world import Stack, wait_until
 
 Fields = dict[str, Any]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
@@ -74,32 +69,3 @@ class Prefect:
     def to_its_end(self, run_id: str, seconds: float = 240) -> Fields:
         wait_until(lambda: self.run(run_id)["state_type"] in ENDED, seconds)
         return self.run(run_id)
-
-
-class Hook:
-    """A webhook that keeps what it is told."""
-
-    def __init__(self) -> None:
-        told = self.told = list[str]()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def was_told(self, *words: str) -> bool:
-        return any(all(word in text for word in words) for text in self.told)
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.5)

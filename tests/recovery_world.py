@@ -12,11 +12,13 @@ from pathlib import Path
 
 import psutil
 
-from tests.prefect_api import Prefect, wait_until
-from tests.stack_world import Stack
+from tests.prefect_api import Prefect
+from tests.stack_world import Stack, wait_until
 
 SECONDS_TO_GO_ON = 240.0
-"""What is promised."""
+"""What is promised on a machine that is not busy; `make recovery` measures it."""
+MOST_SECONDS = 600.0
+"""What no busy machine takes, and less than the quarter of an hour in which Prefect itself may take up a lost event."""
 SECONDS_DARK = 180.0
 """What a reboot takes."""
 LONG = [
@@ -41,7 +43,7 @@ class Trial:
     """Seconds from the training's being asked for to the death."""
     seconds: float
     """From the death, or from the command that brings the stack up, until the training saves its state again; infinite
-    if it did not within SECONDS_TO_GO_ON of the stack's being up."""
+    if it did not within MOST_SECONDS of the stack's being up."""
     states: tuple[str, ...]
     """Those of the run, from the first."""
 
@@ -115,7 +117,7 @@ def try_death(stack: Stack, prefect: Prefect, kind: str, chance: random.Random, 
     begun = DEATHS[kind](stack, run_id)
     revived = time.time()
     try:
-        wait_until(lambda: saved_at(stack) > revived and prefect.is_running(run_id), SECONDS_TO_GO_ON)
+        wait_until(lambda: saved_at(stack) > revived and prefect.is_running(run_id), MOST_SECONDS)
         seconds = time.monotonic() - begun
     except AssertionError:
         seconds = math.inf

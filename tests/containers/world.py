@@ -18,7 +18,7 @@ from flows.env_file import read_env
 from stack.services import PORTS, port_variable
 from tests.command import OURS, ROOT
 from tests.containers.engine import Engine
-from tests.stack_world import free_ports
+from tests.ports import free_port
 
 BIN = Path(sys.executable).parent
 ALERTS = "/data/unroll/alerts"
@@ -47,7 +47,7 @@ class World:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         override = folder.parent / "override.json"  # compose reads JSON too
         override.write_text(json.dumps(BUILT_WITH_THE_HOSTS_NETWORK))
-        ports = free_ports()
+        ports = {name: free_port() for name in PORTS}
         lines = [f"{port_variable(name)}={ports[name]}" for name in PORTS]
         (folder / ".env").write_text("\n".join([*lines, f"UNROLL_ALERT_COMMAND='{ALERT_COMMAND}'", ""]))
         return cls(folder, engine, override, ports)

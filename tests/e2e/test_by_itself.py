@@ -15,8 +15,9 @@ import pytest
 from flows.automations import PREFIX
 from tests.command import Command
 from tests.github import Github
-from tests.prefect_api import Fields, Hook, Prefect, wait_until
-from tests.stack_world import Stack, new_stack
+from tests.prefect_api import Fields, Prefect
+from tests.prefect_world import Hook
+from tests.stack_world import Stack, new_stack, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -34,15 +35,14 @@ SMALL = [
 def hook() -> Iterator[Hook]:
     made = Hook()
     yield made
-    made.server.shutdown()
+    made.close()
 
 
 @pytest.fixture(scope="module")
 def stack(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     said = tmp_path_factory.mktemp("alerts") / "said"
     command = f'(echo "$UNROLL_ALERT_SUBJECT"; cat) >> {said}'
-    url = f"http://127.0.0.1:{hook.server.server_port}/alerts"
-    with new_stack(UNROLL_WEBHOOK_URL=url, UNROLL_ALERT_COMMAND=command, UNROLL_TIMEZONE="Europe/Madrid") as made:
+    with new_stack(UNROLL_WEBHOOK_URL=hook.url, UNROLL_ALERT_COMMAND=command, UNROLL_TIMEZONE="Europe/Madrid") as made:
         made.up()
         yield made
 
@@ -59,7 +59,7 @@ def as_options(settings: list[str]) -> list[str]:
 def test_the_deployments_are_there_with_schedules_queues_and_typed_forms(prefect: Prefect) -> None:
     nightly, weekly = (prefect.deployment(name) for name in ("train-sentiment/nightly", "train-language-model/weekly"))
     assert [schedule["schedule"]["timezone"] for schedule in nightly["schedules"]] == ["Europe/Madrid"]
-    assert [schedule["schedule"]["cron"] for schedule in weekly["schedules"]] == ["0 4 * * 0"]
+    assert [schedule["schedule"]["cron"] for schedule in weekly["schedules"]] == ["0 6 * * 0"]
     assert {prefect.deployment(name)["work_queue_name"] for name in ("score/on-demand", "watch/changes")} == {"light"}
     assert {nightly["work_queue_name"], prefect.deployment("retrain/on-change")["work_queue_name"]} == {"training"}
     form = nightly["parameter_openapi_schema"]

@@ -23,7 +23,7 @@ from tasks import reconcile, run_alerts, run_fate
 from tasks.reconcile import Reconciler
 from tasks.run_fate import DIED, STOPPED
 from tasks.run_lock import RunLock
-from tests.integration.test_events import Server
+from tests.prefect_world import PrefectServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,14 +31,14 @@ SHORT = timedelta(seconds=1)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("prefect"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    running = PrefectServer(tmp_path_factory.mktemp("prefect"))
     yield running
     running.close()
 
 
 @pytest.fixture
-def world(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for module in (reconcile, run_fate):
         monkeypatch.setattr(module, "SILENCE", SHORT)
         monkeypatch.setattr(module, "HEARING", SHORT)
@@ -51,7 +51,7 @@ def world(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 class World:
     """A pool of its own, whose worker is this test."""
 
-    def __init__(self, client: SyncPrefectClient, server: Server, runs: Path) -> None:
+    def __init__(self, client: SyncPrefectClient, server: PrefectServer, runs: Path) -> None:
         self.client, self.server, self.runs = client, server, runs
         self.pool = f"pool-{random.randrange(10**9)}"
         client.create_work_pool(WorkPoolCreate(name=self.pool, type="process"))

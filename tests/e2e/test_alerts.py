@@ -1,0 +1,244 @@
+"""Every alert arrives by each way that there is, once, with its words as they are: on a real server, by a real worker.
+
+The server's database is the stack's, PostgreSQL: SQLite is locked too often if several runs begin at once. Runs are
+made to fail, crash or hang by setting their states as a run's process would; the worker and the alerts' own runs are
+real. The server's and worker's times are shortened. Each arrival is printed with its seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
+from flows.automations import PREFIX, make_automations
+from tests.command import Command
+from tests.prefect_world import Hook, PrefectServer
+from tests.stack_world import new_stack, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PAGES = "http://prefect.example"
+STUCK = timedelta(seconds=10)
+"""The least that Prefect takes for what is not there in time."""
+ALL_BUT_THE_DATABASE = ("mlflow-upgrade", "prefect", "mlflow", "deploy", "worker", "serve")
+QUICK_SERVER = {"PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "2"}
+QUICK_WORKER = {"PREFECT_WORKER_HEARTBEAT_SECONDS": "5", "PREFECT_WORKER_QUERY_SECONDS": "2"}
+SECONDS_TO_TELL = 90.0
+
+HOSTILE = "\"quoted\" \\ 'single' {{ 7 * 7 }} {% raw %} $(touch pwned) `touch pwned` %s <b>&amp; zwölf 電 \U0001f480"
+REFUSED = "whatever the command refuses"
+COMMAND = (
+    'f=$(mktemp "$TOLD/XXXXXX"); { printf "%s\\n" "$UNROLL_ALERT_SUBJECT"; cat; } > "$f"; '
+    f'if grep -q "{REFUSED}" "$f"; then echo "no such list" >&2; exit 3; fi; mv "$f" "$f.told"'
+)
+
+
+@dataclass
+class World:
+    """A server with our deployments, a worker that can be killed, and the two ends at which alerts arrive."""
+
+    server: PrefectServer
+    hook: Hook
+    command: Command
+    client: SyncPrefectClient
+    worker: subprocess.Popen[bytes] | None = None
+    block: UUID = field(default_factory=uuid4)
+
+    @property
+    def folder(self) -> Path:
+        return self.command.folder
+
+    def environment(self) -> dict[str, str]:
+        ours = {"PREFECT_API_URL": self.server.api, "PREFECT_UI_URL": PAGES, "UNROLL_ALERT_COMMAND": COMMAND}
+        ours |= {"UNROLL_WEBHOOK_URL": self.hook.url, "TOLD": str(self.folder / "told")}
+        return self.command.environment() | ours
+
+    def start_worker(self) -> None:
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "unroll", "--name", "worker"]
+        with (self.folder / "worker.log").open("ab") as log:
+            self.worker = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment() | QUICK_WORKER, stdout=log, stderr=log
+            )
+        wait_until(lambda: str(self.client.read_work_pool("unroll").status) == "WorkPoolStatus.READY", 60)
+
+    def kill_worker(self) -> None:
+        if self.worker is not None:
+            self.worker.kill()
+            self.worker.wait()
+
+    def told(self) -> list[str]:
+        """What the command was given: the subject's line, then the body."""
+        return [path.read_text(encoding="utf-8") for path in (self.folder / "told").glob("*.told")]
+
+    def tell_by(self, webhook: bool, command: bool) -> None:
+        """Have the automations that tell, and none other, tell by these ways."""
+        deployment = self.client.read_deployment_by_name("alert/command").id
+        ours = {each.name: each for each in self.client.read_automations() if each.name.startswith(PREFIX)}
+        with temporary_settings({PREFECT_UI_URL: PAGES}):
+            wanted = make_automations(self.block if webhook else None, deployment if command else None, STUCK)
+        for automation in wanted:
+            if automation.name.startswith(f"{PREFIX}tell of"):
+                self.client.update_automation(ours[automation.name].id, automation)
+            elif automation.name in ours:
+                self.client.delete_automation(ours[automation.name].id)
+
+    def begin(self, name: str) -> str:
+        """A run of the nightly deployment that is running, as far as the server can know."""
+        nightly = self.client.read_deployment_by_name("train-sentiment/nightly").id
+        body = {"name": name, "state": {"type": "PENDING"}}
+        run = self.server.ask(f"/deployments/{nightly}/create_flow_run", body)["id"]
+        self.set_state(run, "RUNNING", "Running")
+        return str(run)
+
+    def set_state(self, run: str, kind: str, name: str, message: str = "") -> None:
+        state = {"type": kind, "name": name, "message": message}
+        self.server.ask(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
+
+    def drift(self, reason: str) -> None:
+        event = {
+            "id": str(uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": "unroll.drift",
+            "resource": {"prefect.resource.id": "unroll.project.sentiment"},
+            "payload": {"project": "sentiment", "preset": "sample", "settings": [], "reason": reason},
+        }
+        self.server.ask("/events", [event])
+
+    def alerts(self) -> list[dict[str, Any]]:
+        deployment = self.client.read_deployment_by_name("alert/command").id
+        found: list[dict[str, Any]] = self.server.ask(
+            "/flow_runs/filter", {"deployments": {"id": {"any_": [str(deployment)]}}}
+        )
+        return found
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("alerts")
+    (folder / "told").mkdir()
+    hook = Hook()
+    with new_stack() as stack, ExitStack() as closing:
+        closing.callback(hook.close)
+        done = stack("up", *(option for name in ALL_BUT_THE_DATABASE for option in ("--without", name)))
+        assert done.returncode == 0, done.stderr
+        login = f"unroll:{stack.secrets['POSTGRES_PASSWORD']}@127.0.0.1:{stack.ports['postgres']}"
+        database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{login}/prefect"}
+        server = PrefectServer(tmp_path_factory.mktemp("prefect"), **QUICK_SERVER, **database)
+        closing.callback(server.close)
+        closing.enter_context(temporary_settings({PREFECT_API_URL: server.api}))
+        with SyncPrefectClient(server.api) as client:
+            made = World(server, hook, Command(folder), client)
+            closing.callback(made.kill_worker)
+            done = made.command("deploy", environment=made.environment())
+            assert done.returncode == 0, done.stderr
+            assert "Alerts go to the webhook and the command" in done.stdout
+            made.block = client.read_block_document_by_name("unroll-alerts", "webhook").id
+            for name in ("watch/changes", "retrain/on-change"):  # neither has a part in this
+                client.pause_deployment(client.read_deployment_by_name(name).id)
+            triggers = [each for each in client.read_automations() if each.name == "retrain on a change or a drift"]
+            for trigger in triggers:
+                client.delete_automation(trigger.id)
+            yield made
+
+
+# the command alone comes first: the server has rendered no webhook yet
+@pytest.mark.parametrize(("webhook", "command"), [(False, True), (True, False), (True, True)])
+def test_every_alert_arrives_once_with_its_words(world: World, webhook: bool, command: bool) -> None:
+    way = {(False, True): "command", (True, False): "webhook", (True, True): "both"}[webhook, command]
+    world.tell_by(webhook, command)
+    world.start_worker()
+    before = (len(world.told()), len(world.hook.told))
+    names = {kind: f"night\nly {kind} by {way}; $(touch pwned)" for kind in ("failed", "crashed", "running")}
+    words = {kind: f"{kind} by {way}: {HOSTILE}" for kind in ("failed", "crashed", "drift")}
+    runs = {kind: world.begin(name) for kind, name in names.items()}
+    world.set_state(runs["failed"], "FAILED", "Failed", words["failed"])
+    world.set_state(runs["crashed"], "CRASHED", "Crashed", words["crashed"])
+    world.drift(words["drift"])
+    begun = {kind: time.monotonic() for kind in ("failed", "crashed", "running", "drift")}
+    pages = {kind: f"{PAGES}/runs/flow-run/{run}" for kind, run in runs.items()}
+    again, alone = "It is started again by itself.", "It is left alone; cancel it where it hangs."
+    expected = {
+        "failed": (f"Unroll: {names['failed']} (nightly) failed", f"{words['failed']}\n{pages['failed']}"),
+        "crashed": (
+            f"Unroll: {names['crashed']} (nightly) crashed",
+            f"{words['crashed']}\n{again} {pages['crashed']}",
+        ),
+        "running": (
+            f"Unroll: {names['running']} (nightly) has been running for {STUCK}",
+            f"{alone} {pages['running']}",
+        ),
+        "drift": ("Unroll: drift in sentiment", words["drift"]),
+    }
+    await_arrivals(world, begun, expected, webhook, command, way)
+
+    world.set_state(runs["running"], "CANCELLED", "Cancelled")
+    nobody = {"no worker": ("Unroll: no worker", "No worker answers for the work pool unroll; its runs wait.")}
+    world.kill_worker()
+    begun = {"no worker": time.monotonic()}
+    known = len(world.alerts())
+    if webhook:
+        await_arrivals(world, begun, nobody, True, False, way)
+    if command:  # it is a worker that runs the command: the words wait for the next one
+        wait_until(lambda: len(world.alerts()) > known, 60)
+        world.start_worker()
+        await_arrivals(world, begun, nobody, False, True, way)
+    world.kill_worker()
+    counts = (len(world.told()) - before[0], len(world.hook.told) - before[1])
+    told = json.dumps([world.hook.told, world.told()], indent=1)
+    assert counts == (5 if command else 0, 5 if webhook else 0), told
+    assert not list(world.folder.rglob("pwned"))
+
+
+def await_arrivals(
+    world: World,
+    begun: dict[str, float],
+    expected: dict[str, tuple[str, str]],
+    webhook: bool,
+    command: bool,
+    way: str,
+) -> None:
+    """Wait for each by each way, and print when it came."""
+    by_webhook = {f"{subject}\n{body}": kind for kind, (subject, body) in expected.items()}
+    by_command = {f"{' '.join(subject.split())}\n{body}": kind for kind, (subject, body) in expected.items()}
+    awaited = {(kind, "the webhook") for kind in expected if webhook}
+    awaited |= {(kind, "the command") for kind in expected if command}
+    deadline = time.monotonic() + SECONDS_TO_TELL
+    while awaited:
+        arrived = {(by_webhook[text], "the webhook") for text in world.hook.told if text in by_webhook}
+        arrived |= {(by_command[text], "the command") for text in world.told() if text in by_command}
+        for kind, end in sorted(arrived & awaited):
+            print(f"{way:8} {kind:10} arrived by {end} after {time.monotonic() - begun[kind]:5.1f} s")
+        awaited -= arrived
+        told = json.dumps([world.hook.told, world.told()], indent=1)
+        assert time.monotonic() < deadline, f"{sorted(awaited)} did not arrive; these did: {told}"
+        time.sleep(0.2)
+
+
+def test_a_command_that_fails_is_seen_and_told_of_by_nobody_again(world: World) -> None:
+    world.tell_by(webhook=False, command=True)
+    world.start_worker()
+    known = {each["id"] for each in world.alerts()}
+    world.set_state(world.begin("refused"), "FAILED", "Failed", f"{REFUSED} {'long ' * 30_000}")
+
+    def new() -> list[dict[str, Any]]:
+        return [each for each in world.alerts() if each["id"] not in known]
+
+    wait_until(lambda: bool(new()) and new()[0]["state_type"] in ("FAILED", "COMPLETED", "CRASHED"), SECONDS_TO_TELL)
+    time.sleep(5)  # for an alert about the alert
+    [alert] = new()
+    assert (alert["state_name"], alert["run_count"]) == ("Failed", 1)
+    assert "ended with 3: no such list" in alert["state"]["message"]
+    assert len(alert["parameters"]["body"]) < 4000
