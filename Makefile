@@ -56,7 +56,7 @@ backup: setup ## Databases and artifacts of the stack in one file: FILE=…, or 
 ifeq ($(STACK_FORM),local)
 	$(BIN)/python -m stack backup "$(FILE)"
 else
-	$(COMPOSE) run --rm --volume "$(abspath $(dir $(FILE))):/backups" tools python -m stack backup --inside "/backups/$(notdir $(FILE))"
+	UNROLL_BACKUPS="$(abspath $(dir $(FILE)))" $(COMPOSE) run --rm tools python -m stack backup --inside "/backups/$(notdir $(FILE))"
 endif
 
 restore: setup ## Put back a backup: FILE=…; REPLACE=yes where the stack is not empty

@@ -25,6 +25,8 @@ from unroll.errors import ConfigError, UnrollError
 logger = logging.getLogger("unroll.stack")
 
 COMPOSE_VARIABLE = "COMPOSE"
+BACKUPS_VARIABLE = "UNROLL_BACKUPS"
+"""The folder of this machine that the container `tools` has as /backups."""
 PROFILES = ("gpu", "s3")
 WRITERS = ("serve", "worker", "worker-gpu", "mlflow", "prefect")
 """Services that use the databases or the artifacts; a restore stops them."""
@@ -55,8 +57,8 @@ def restore(file: Path, replace: bool) -> None:
     _compose(PROFILES, "stop", *WRITERS)
     try:
         command = ("python", "-m", "stack", "restore", "--inside", f"/backups/{file.name}")
-        folder = f"{file.absolute().parent}:/backups"
-        _compose((), "run", "--rm", "--volume", folder, "tools", *command, *(["--replace"] if replace else []))
+        os.environ[BACKUPS_VARIABLE] = str(file.absolute().parent)
+        _compose((), "run", "--rm", "tools", *command, *(["--replace"] if replace else []))
     finally:
         _start(before)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.env_file import make_env, read_env
 from stack import containers
@@ -16,8 +17,9 @@ from unroll.errors import ConfigError, UnrollError
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = """#!{python}
-import pathlib, sys
-arguments = [word for word in sys.argv[1:] if not word.startswith("--env-file") and not word.endswith(".env")]
+import os, pathlib, sys
+arguments = [os.environ["UNROLL_BACKUPS"]] if "UNROLL_BACKUPS" in os.environ and "run" in sys.argv else []
+arguments += [word for word in sys.argv[1:] if not word.startswith("--env-file") and not word.endswith(".env")]
 with open({folder!r} + "/asked", "a") as file:
     print(" ".join(arguments), file=file)
 if "--services" in arguments:
@@ -66,6 +68,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv(containers.COMPOSE_VARIABLE, str(programs / "compose"))
+    monkeypatch.setenv(containers.BACKUPS_VARIABLE, "elsewhere")  # put back after the test
     return Asked(tmp_path)
 
 
@@ -75,9 +78,7 @@ def test_a_restore_starts_the_gpus_worker_again_if_it_ran_before(asked: Asked) -
     stop, run, up = asked.lines
     assert stop.startswith("--profile=gpu --profile=s3 stop ")
     assert {"worker", "worker-gpu", "serve", "prefect", "mlflow"} <= set(stop.split())
-    folder = f"{asked.backup.parent}:/backups"
-    command = "tools python -m stack restore --inside /backups/kept.tar --replace"
-    assert run == f"run --rm --volume {folder} {command}"
+    assert run == f"{asked.backup.parent} run --rm tools python -m stack restore --inside /backups/kept.tar --replace"
     assert up == "--profile=gpu up --detach"
 
 
@@ -159,6 +160,18 @@ def test_the_documented_alert_command_reaches_the_worker_whole(real_compose: Pat
     containers.check_env()
     read = subprocess.run(["docker-compose", "config"], capture_output=True, text=True, check=True).stdout
     assert 'UNROLL_ALERT_COMMAND: mail -s "$$UNROLL_ALERT_SUBJECT" team@example.org' in read  # $$ is a $ in this file
+
+
+@needs_compose
+def test_the_container_of_backups_has_the_folder_that_a_file_is_in(
+    real_compose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(containers.BACKUPS_VARIABLE, "/somewhere")
+    command = ["docker-compose", "--profile", "tools", "config"]
+    read = yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert [volume for volume in read["services"]["tools"]["volumes"] if "backups" in volume] == [
+        "/somewhere:/backups:rw"
+    ]
 
 
 @needs_compose
