@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ from typing import IO
 import psutil
 
 PROGRAMS = ("dockerd", "docker", "docker-compose", "debootstrap", "iptables-save", "ip", "git", "make")
+HELPERS = ("dockerd", "containerd", "containerd-shim-runc-v2", "containerd-shim", "docker-proxy")
 TABLES = ("iptables", "ip6tables")
 SWITCHES = ("ipv4/ip_forward", "ipv4/conf/all/route_localnet", "ipv6/conf/all/forwarding")
 SECONDS = 60.0
@@ -97,10 +98,14 @@ class Engine:
 
     def stop(self) -> None:
         """Stop it and remove what it made; returns when nothing of it is left."""
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            for process in self.processes():
-                process.send_signal(sign)
-            psutil.wait_procs(self.processes(), timeout=SECONDS)
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()  # it stops the containers
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(SECONDS_TO_START)
+        for process in (left := self.processes()):
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=10)  # where nobody reaps them they stay as zombies
         for mount in reversed(self.mounts()):
             subprocess.run(["umount", "--lazy", mount], check=False)
         for name in self._own_interfaces():
@@ -122,15 +127,16 @@ class Engine:
         return found + ([f"folder {self.folder}"] if self.folder.exists() else [])
 
     def processes(self) -> list[psutil.Process]:
-        """The engine, its containerd and their helpers: whoever names this folder on the command line."""
+        """The engine and its helpers, which name its folder on their command lines, and what runs in its containers."""
+        containers = [path.name for path in (self.folder / "data" / "containers").glob("*")]
         found = []
         for process in psutil.process_iter():
-            try:
-                if str(self.folder) in " ".join(process.cmdline()) and process.pid != os.getpid():
+            with suppress(psutil.Error, OSError):
+                is_helper = process.name() in HELPERS and str(self.folder) in " ".join(process.cmdline())
+                groups = Path(f"/proc/{process.pid}/cgroup").read_text()
+                if is_helper or any(name in groups for name in containers):
                     found.append(process)
-            except psutil.Error:
-                continue
-        return [process for process in found if process.name() in ("dockerd", "containerd", "containerd-shim-runc-v2")]
+        return found
 
     def mounts(self) -> list[str]:
         """What is mounted below its folder, outermost first."""
