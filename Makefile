@@ -8,7 +8,7 @@ export PIP_NO_CACHE_DIR ?= 1
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench growth bench-gpu book gate gpu clean
+.PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench growth recovery bench-gpu book gate gpu clean
 .PHONY: stack stack-down stack-status stack-env up down logs backup restore rotate
 
 help: ## Show what there is to make
@@ -76,14 +76,19 @@ rotate: setup ## A new value for every secret in .env, and the local stack resta
 stack-env: setup ## Lines that make this shell use the stack: eval "$$(make -s stack-env)"
 	@$(BIN)/python -m stack env
 
+# Several processes run the tests, a module stays in one: its tests share servers and models. (pytest-xdist 3.8's own
+# groups do nothing with pytest 9.2.) In the order of collection, as the longest modules, tests/e2e, come early in it.
+TEST := $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder
+
 test: setup ## The quick tests: promises of every module, no server, no browser
-	$(BIN)/python -m pytest -q -m "not slow and not browser and not faults"
+	$(TEST) -n 2 -m "not slow and not browser and not faults and not containers"
 
 test-e2e: setup ## Whole pipelines on real servers and in a real browser (Chromium)
-	$(BIN)/python -m pytest -q -m "(slow or browser) and not faults"
+	$(TEST) -n 3 -m "(slow or browser) and not faults and not containers and not alone"
+	$(TEST) -n 0 -m "alone"
 
 faults: setup ## Kills, full disks, broken servers
-	$(BIN)/python -m pytest -q -m "faults"
+	$(TEST) -n 3 -m "faults and not containers"
 
 lint: setup ## Style, types, floors, workflows
 	$(BIN)/ruff check .
@@ -117,6 +122,9 @@ book: setup ## The chapter's projects with its own settings, on the real corpora
 
 bench-gpu: setup ## Rates on a GPU by shape and precision, in one call of nine minutes, without Prefect and MLflow
 	$(BIN)/python -m benchmarks.gpu_rows --out benchmarks/results
+
+recovery: setup ## A deployed training dies in five ways, at six random moments each, on two stacks: about an hour
+	$(BIN)/python -m benchmarks.recovery
 
 gate: setup ## Simulate the gate and draw the figures of docs/gate.md anew (about ten minutes)
 	$(BIN)/python -m benchmarks.gate_simulation

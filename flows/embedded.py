@@ -39,6 +39,11 @@ class Workplace:
         return self.root / "work"
 
     @property
+    def runs(self) -> Path:
+        """Locks of the flow runs of deployments."""
+        return self.root / "runs"
+
+    @property
     def prefect(self) -> Path:
         """Prefect's home: database, results, the private server's log."""
         return self.root / "prefect"

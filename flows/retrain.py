@@ -16,7 +16,7 @@ from prefect.states import Completed
 from flows.embedded import workplace
 from flows.run_names import retraining_name
 from flows.training import Trained, train_and_judge
-from tasks.admission import refused
+from tasks.admission import admission
 from tasks.retrain import compare_with_champion, conclude, report_retraining, was_judged_against_another
 from unroll.config import AnyConfig, ProjectName
 from unroll.errors import UnrollError
@@ -46,11 +46,14 @@ def retrain(
         reason: Why, for the run's name and its report.
         forced: Train even where nothing has changed.
     """
-    if refusal := refused(may_overlap=True):
-        return refusal
-    account = Account(project, preset, list(settings), reason, forced)
+    with admission(workplace().runs, may_overlap=True) as refusal:
+        return refusal or retrain_where_called_for(Account(project, preset, list(settings), reason, forced))
+
+
+def retrain_where_called_for(account: Account) -> dict[str, Any] | State[Any]:
+    """As `retrain`, which begins the account."""
     with accounting_for_failure(account):
-        config = load_config(project, preset, settings)
+        config = load_config(account.project, account.preset, account.settings)
         place = (mlflow.get_tracking_uri(), str(workplace().store))
         account.champion, account.changes = compare_with_champion(config, *place)
         if not account.calls_for_training:
@@ -58,7 +61,7 @@ def retrain(
         trained = train_against_champion(config, account)
         account = conclude(account, trained.context, trained.stages, trained.summary)
         report_retraining(account, trained.context)
-    logger.info("retrain %s: %s; %s", project, account.decision, account.reason)
+    logger.info("retrain %s: %s; %s", account.project, account.decision, account.reason)
     return account.plain()
 
 
@@ -93,7 +96,8 @@ def accounting_for_failure(account: Account) -> Iterator[None]:
         yield
     except Exception as error:
         account.fail(error)
-        _report_failure(account)
+        if not (isinstance(error, UnrollError) and error.stopped_by):
+            _report_failure(account)
         if isinstance(error, UnrollError):
             raise RetrainingFailed(account, error) from error
         raise

@@ -9,8 +9,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
+from flows.embedded import workplace
 from flows.run_names import run_name
-from tasks.admission import refused
+from tasks.admission import admission
 from tasks.score import ScoringRequest, report_scores, score
 from unroll.config import DriftConfig
 
@@ -45,10 +46,10 @@ def score_file(
         overwrite: Replace what another job left in the output.
         drift: How far the input may be from the training data.
     """
-    if refusal := refused(may_overlap=True):
-        return refusal
-    manifest: dict[str, Any] = score(
-        ScoringRequest(input_path, output_path, text_column, model, precision, part_rows, overwrite, drift)
-    )
-    report_scores(manifest)
-    return manifest
+    request = ScoringRequest(input_path, output_path, text_column, model, precision, part_rows, overwrite, drift)
+    with admission(workplace().runs, may_overlap=True) as refusal:
+        if refusal:
+            return refusal
+        manifest: dict[str, Any] = score(request)
+        report_scores(manifest)
+        return manifest

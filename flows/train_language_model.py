@@ -7,9 +7,10 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.embedded import workplace
 from flows.run_names import training_name
 from flows.training import run_stages, settle
-from tasks.admission import MOST_MINUTES_LATE, refused
+from tasks.admission import MOST_MINUTES_LATE, admission
 from unroll.config import LanguageModelConfig
 from unroll.stages import StageName
 
@@ -31,6 +32,5 @@ def train_language_model(
         from_stage: Run this stage and those after it anew.
         most_minutes_late: A scheduled run that begins later than this is skipped.
     """
-    if refusal := refused(most_minutes_late):
-        return refusal
-    return run_stages(settle("language_model", config, preset, settings), preset, from_stage)
+    with admission(workplace().runs, most_minutes_late) as refusal:
+        return refusal or run_stages(settle("language_model", config, preset, settings), preset, from_stage)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
+from flows.commands.deploy import POOL
+from flows.embedded import workplace
 from flows.run_names import run_name
-from tasks.admission import refused
+from tasks.admission import admission
+from tasks.reconcile import reconcile
 from tasks.watch import Watched, look, report_findings
 
 MOST_MINUTES_LATE = 4
@@ -31,8 +36,16 @@ def watch(watched: list[Watched] = BOTH_SAMPLES) -> State[Any]:
     Args:
         watched: Presets, with the settings that they are trained with, and the corpora that these name.
     """
-    if refusal := refused(most_minutes_late=MOST_MINUTES_LATE):
-        return refusal
+    with admission(workplace().runs, MOST_MINUTES_LATE) as refusal:
+        if refusal:
+            return refusal
+        if deployment.id is not None:
+            reconcile(POOL, workplace().runs)
+        return look_at_all(watched)
+
+
+def look_at_all(watched: Sequence[Watched]) -> State[Any]:
+    """Each in turn; what cannot be looked at does not keep the others from being looked at."""
     rows, failed = list[tuple[str, str]](), False
     for one in watched:
         state: Any = look(one, return_state=True)

@@ -202,7 +202,7 @@ def _worker(settings: Mapping[str, str], place: Place) -> Service:
     environment = _client(settings, place) | {"PREFECT_WORKER_HEARTBEAT_SECONDS": "10"}
     return Service(
         "worker",
-        ("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "worker"),
+        _python("flows.worker", "--pool", POOL, "--type", "process", "--name", "worker"),
         environment,
         waits_for=("prefect", "mlflow", "deploy"),
         check=_python("stack.probe", "worker"),

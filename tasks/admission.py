@@ -1,16 +1,20 @@
-"""Whether a flow run of a deployment may begin: not long after its time, not beside another, not after dying often.
+"""Whether a flow run of a deployment may begin: not long after its time, and not beside another.
 
-A scheduler keeps every run that it could not start, and starts all of them after a long night; a worker that died
-leaves runs that are started again. This is asked in the first task of a flow, where the answer can be given with its
-reason: the run ends as *Skipped*, a completed state, so that nobody is called for it.
+A scheduler keeps every run that it could not start, and starts all of them after a long night. This is asked in the
+first task of a flow, where the answer can be given with its reason: the run ends as *Skipped*, a completed state, so
+that nobody is called for it. How often a run may die is not asked here, since one that cannot be imported never gets
+here: `tasks.reconcile` counts.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -20,6 +24,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
+from tasks.run_lock import RunLock
 from unroll.errors import UnrollError
 
 if TYPE_CHECKING:
@@ -27,8 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("unroll.admission")
 
-MOST_STARTS = 3
-"""A run whose process died is started again, so often in all."""
 MOST_MINUTES_LATE = 60
 """A scheduled run that begins later than this is left to the next one."""
 
@@ -65,13 +68,8 @@ def why_not(start: Start, others: Sequence[Other], most_minutes_late: float) -> 
 
     What a person or an event asked for is done. The queue lets one training run at a time, so a scheduled run may have
     waited for an earlier one of its deployment: that one was at work when this was due. Of runs that begin in the same
-    instant the one with the smallest id goes on. Raises UnrollError where its process has died MOST_STARTS times.
+    instant the one with the smallest id goes on.
     """
-    if start.count > MOST_STARTS:
-        raise UnrollError(
-            f"The process of this run died {start.count - 1} times, so it is not begun again. Its logs end where it "
-            "died; where memory ran out the system's log says so. Mend that and run the deployment again."
-        )
     if not start.is_scheduled or start.count > 1:
         return None
     late = start.begun - start.expected
@@ -97,15 +95,33 @@ def _hours(duration: timedelta) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def refused(most_minutes_late: float = MOST_MINUTES_LATE, *, may_overlap: bool = False) -> State[Any] | None:
-    """The state to end a flow with, where it is not to begin; None where it is, as always outside of deployments.
+@contextmanager
+def admission(
+    runs: Path, most_minutes_late: float = MOST_MINUTES_LATE, *, may_overlap: bool = False
+) -> Iterator[State[Any] | None]:
+    """Around a flow's work: gives the state to end with at once if it may not begin, else None.
 
-    may_overlap: whether it may run beside others of its deployment. Raises UnrollError as `why_not` does.
+    Within the block this process holds the run's lock. What SIGTERM stopped, with its state saved, ends as Prefect ends
+    any run that SIGTERM stops: crashed, to be started again, rather than failed. Outside of deployments nothing is
+    asked or held.
+
+    Args:
+        runs: Folder of the locks.
+        most_minutes_late: A scheduled run that begins later than this is skipped.
+        may_overlap: Whether it may run beside others of its deployment.
     """
     if deployment.id is None:
-        return None
-    reason = admit(most_minutes_late, may_overlap)
-    return None if reason is None else Completed(name="Skipped", message=reason)
+        yield None
+        return
+    with RunLock(runs, str(flow_run.id)).hold():
+        reason = admit(most_minutes_late, may_overlap)
+        try:
+            yield None if reason is None else Completed(name="Skipped", message=reason)
+        except UnrollError as error:
+            if error.stopped_by:
+                logger.info("%s", error)
+                signal.raise_signal(error.stopped_by)
+            raise
 
 
 @task(name="admit", persist_result=False, cache_policy=NO_CACHE, retries=3, retry_delay_seconds=5)

@@ -45,6 +45,8 @@ class Command:
     """``unroll`` in a folder, with `.unroll` below it."""
 
     folder: Path
+    prefect_api: str = ""
+    """A server that is up; without one, each command starts its own, as for a user who has none."""
 
     @property
     def home(self) -> Path:
@@ -100,10 +102,11 @@ class Command:
         )
 
     def environment(self) -> dict[str, str]:
-        """This process's environment without what points anything at a server or a folder."""
+        """This process's environment, without what points anything at a folder or at another server."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-        return plain | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+        ours = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+        return plain | ours | ({"PREFECT_API_URL": self.prefect_api} if self.prefect_api else {})
 
     def half_made(self) -> list[Path]:
         """What a stage or a writer began and did not finish."""

@@ -17,6 +17,8 @@ _root = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes beside each other have a core each
     # Before any test module is collected: importing prefect already reads PREFECT_HOME and writes there.
     root = Path(tempfile.mkdtemp(prefix="unroll-tests-"))
     config.stash[_root] = root

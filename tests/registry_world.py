@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from tasks.register import Candidate, read_registration, register
 from tasks.registry import CHAMPION, TEST_TAG, ModelRegistry
 from tasks.stage import StageContext, StageResult
 from tasks.tracking import open_run
+from tests.ports import free_port
 from unroll import stages
 from unroll.config import AnyConfig
 from unroll.evaluation import gate
@@ -59,9 +59,7 @@ class MlflowServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

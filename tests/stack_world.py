@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from flows.env_file import read_env
 from stack.leftovers import MARK
 from stack.services import PORTS, client_environment, local, port_variable
 from tests.command import OURS, ROOT
+from tests.ports import free_port
 
 SECONDS_TO_START = 300
 
@@ -34,6 +34,8 @@ class Stack:
     without: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
     """More of the environment of every service."""
+    seconds_to_start: float = 0.0
+    """What the last ``up`` took."""
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -77,7 +79,13 @@ class Stack:
         started = time.monotonic()
         done = self("up", *(option for name in self.without for option in ("--without", name)))
         assert done.returncode == 0, done.stderr
-        return time.monotonic() - started
+        self.seconds_to_start = time.monotonic() - started
+        return self.seconds_to_start
+
+    def status(self) -> dict[str, str]:
+        """What `make stack-status` says of each service."""
+        lines = [line.split(maxsplit=2) for line in self("status").stdout.splitlines()]
+        return {line[0]: line[1] for line in lines}
 
     def down(self) -> None:
         done = self("down")
@@ -113,13 +121,20 @@ class Stack:
         return {port_variable(name): str(port) for name, port in self.ports.items()}
 
 
+def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(0.2)
+
+
 @contextmanager
 def new_stack(**extra: str) -> Iterator[Stack]:
     """A stack that is not up yet, in a folder that PostgreSQL's user may enter; it is taken down and removed after."""
     # not below pytest's own folder, which none but this user may enter
     folder = Path(tempfile.mkdtemp(prefix="unroll-stack-"))
     folder.chmod(0o711)
-    stack = Stack(folder, _free_ports(), without=_not_there_yet(), extra=extra)
+    stack = Stack(folder, {name: free_port() for name in PORTS}, without=_not_there_yet(), extra=extra)
     stack.temporary.mkdir(mode=0o1777)
     try:
         yield stack
@@ -134,14 +149,3 @@ def _not_there_yet() -> tuple[str, ...]:
 
     names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     return () if "deploy" in names else ("deploy",)
-
-
-def _free_ports() -> dict[str, int]:
-    probes = [socket.socket() for _ in PORTS]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return {name: int(probe.getsockname()[1]) for name, probe in zip(PORTS, probes, strict=True)}
-    finally:
-        for probe in probes:
-            probe.close()

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore
 
 logger = logging.getLogger("unroll.deploy")
 
@@ -50,8 +50,10 @@ def deploy(timezone: str, stuck_after_hours: float) -> None:
         with get_client(sync_client=True) as client:
             _make_pool(client)
             _make_deployments(timezone)
-            told = _make_automations(client, timedelta(hours=stuck_after_hours))
+            told = _make_automations(client)
+            _set_stuck_after(client, stuck_after_hours)
             lines = list(_describe(client))
+        _start_again_what_died()
     except (prefect.exceptions.PrefectException, HTTPError) as error:
         raise UnrollError(f"The Prefect server did not take it: {str(error).splitlines()[0]}") from error
     print("\n".join([*lines, told]))
@@ -105,21 +107,24 @@ def _make_deployments(timezone: str) -> None:
     logger.debug("%s", done.stdout)
 
 
-def _make_automations(client: SyncPrefectClient, stuck_after: timedelta) -> str:
-    """Bring ours up to date and drop those of ours that are no more; returns whom they tell, in words."""
+def _make_automations(client: SyncPrefectClient) -> str:
+    """Bring ours up to date and drop those of ours that are no more; returns whom they tell, in words.
+
+    What has not changed is not written: the server would forget which runs its triggers are waiting for.
+    """
     from flows.alert import COMMAND_VARIABLE
     from flows.automations import PREFIX, make_automations
 
     webhook = _webhook_block()
     command = client.read_deployment_by_name("alert/command").id if os.environ.get(COMMAND_VARIABLE) else None
-    wanted = {automation.name: automation for automation in make_automations(webhook, command, stuck_after)}
+    wanted = {automation.name: automation for automation in make_automations(webhook, command)}
     # the triggers of deployments are automations too, under other names; those are Prefect's to make
     found = {each.name: each for each in client.read_automations() if each.name.startswith(PREFIX)}
     for name, automation in wanted.items():
-        if name in found:
-            client.update_automation(found[name].id, automation)
-        else:
+        if name not in found:
             client.create_automation(automation)
+        elif _plain(found[name]) != _plain(automation):
+            client.update_automation(found[name].id, automation)
     for name in found.keys() - wanted.keys():
         client.delete_automation(found[name].id)
     ways = [name for name, way in (("the webhook", webhook), (f"the command in {COMMAND_VARIABLE}", command)) if way]
@@ -129,6 +134,39 @@ def _make_automations(client: SyncPrefectClient, stuck_after: timedelta) -> str:
         f"Alerts go nowhere yet: set {WEBHOOK_VARIABLE} (Slack, Teams and the like) or {COMMAND_VARIABLE}, and deploy "
         "again. Prefect's page lists them under Event Feed."
     )
+
+
+def _plain(automation: AutomationCore) -> dict[str, Any]:
+    """What an automation is, without the ids that the server gives it and its parts."""
+
+    def without_ids(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without_ids(each) for name, each in value.items() if name not in ("id", "owner_resource")}
+        return [without_ids(each) for each in value] if isinstance(value, list) else value
+
+    from prefect.events.schemas.automations import AutomationCore
+
+    core = AutomationCore.model_validate(automation.model_dump(include=set(AutomationCore.model_fields)))
+    plain: dict[str, Any] = without_ids(core.model_dump(mode="json"))
+    return plain
+
+
+def _set_stuck_after(client: SyncPrefectClient, hours: float) -> None:
+    """Where `tasks.run_alerts` reads it."""
+    from prefect.variables import Variable
+
+    from tasks.run_alerts import STUCK_VARIABLE
+
+    if (found := client.read_variable_by_name(STUCK_VARIABLE)) is None or found.value != hours:
+        Variable.set(STUCK_VARIABLE, hours, overwrite=True)
+
+
+def _start_again_what_died() -> None:
+    """Look after the runs once; the worker does so all the time, where it is ours."""
+    from tasks.reconcile import Reconciler
+
+    for words in Reconciler(POOL, workplace().runs).look():
+        logger.info("%s", words)
 
 
 def _webhook_block() -> UUID | None:

@@ -24,6 +24,11 @@ class UnrollError(Exception):
 
     exit_code: int = 1
 
+    @property
+    def stopped_by(self) -> int:
+        """The signal that asked to stop, with what was reached saved; 0 if none did."""
+        return max(self.exit_code - 128, 0)
+
 
 class ConfigError(UnrollError):
     """A setting is unknown, out of bounds, or contradicts another."""

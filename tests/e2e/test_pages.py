@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
 UNROLL = [sys.executable, "-m", "flows.cli"]
@@ -39,7 +41,7 @@ def summary(environment: dict[str, str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pages(environment: dict[str, str], summary: dict[str, Any]) -> Iterator[dict[str, str]]:
-    command = [*UNROLL, "ui", "--no-open", "--mlflow-port", "0", "--prefect-port", "0"]
+    command = [*UNROLL, "ui", "--no-open", "--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:

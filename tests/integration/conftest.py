@@ -1,4 +1,4 @@
-"""One MLflow server and one store of trained models for the tests of a module that ask for them."""
+"""Servers and a store of trained models that several tests share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.command import Command
+from tests.prefect_world import PrefectServer
 from tests.registry_world import MlflowServer, Place, Workshop, serving
 
 
@@ -18,6 +20,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    running = PrefectServer(tmp_path_factory.mktemp("prefect"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def served_command(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """`shared_command` on a Prefect server that is up: for what does not hang on the one that commands start."""
+    return Command(tmp_path_factory.mktemp("work"), prefect.api)
 
 
 @pytest.fixture

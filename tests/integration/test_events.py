@@ -15,16 +15,21 @@ from uuid import UUID
 import pytest
 
 from tests.command import CALL_MAIN, Command
-from tests.prefect_world import Hook, Server
+from tests.prefect_world import Hook, PrefectServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("prefect"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    running = PrefectServer(tmp_path_factory.mktemp("prefect"))
     yield running
     running.close()
+
+
+@pytest.fixture(scope="module")
+def shared_command(server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    return Command(tmp_path_factory.mktemp("work"), server.api)
 
 
 def write_corpus(path: Path, seed: int) -> None:
@@ -33,15 +38,15 @@ def write_corpus(path: Path, seed: int) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_each_change_is_one_event_on_the_server_whichever_folder_looks(server: Server, tmp_path: Path) -> None:
-    here, there = Command(tmp_path / "here"), Command(tmp_path / "there")
+def test_each_change_is_one_event_on_the_server_whichever_folder_looks(server: PrefectServer, tmp_path: Path) -> None:
+    here, there = (Command(tmp_path / name, server.api) for name in ("here", "there"))
     corpus = tmp_path / "reviews.jsonl"
     for command in (here, there):
         command.folder.mkdir()
 
     def look(command: Command) -> subprocess.CompletedProcess[str]:
         settings = ["--set", f"data.source={corpus}"]
-        return command("watch", "sentiment", *settings, environment={"PREFECT_API_URL": server.api})
+        return command("watch", "sentiment", *settings)
 
     write_corpus(corpus, 1)
     assert "first look, noted" in look(here).stdout
@@ -75,12 +80,11 @@ def test_each_change_is_one_event_on_the_server_whichever_folder_looks(server: S
     assert len(server.events("unroll.corpus.changed")) == 1
 
 
-def test_a_look_that_was_killed_before_it_noted_leaves_one_event(server: Server, tmp_path: Path) -> None:
-    command = Command(tmp_path)
+def test_a_look_that_was_killed_before_it_noted_leaves_one_event(server: PrefectServer, tmp_path: Path) -> None:
+    command = Command(tmp_path, server.api)
     preset = tmp_path / "mine.yaml"
-    environment = {"PREFECT_API_URL": server.api}
     preset.write_text("seed: 2\n")
-    assert command("watch", "language-model", "--config", "mine.yaml", environment=environment).returncode == 0
+    assert command("watch", "language-model", "--config", "mine.yaml").returncode == 0
     preset.write_text("seed: 3\n")
     script = """
 import os
@@ -91,11 +95,11 @@ watch._write_note = lambda *_: os._exit(9)
 from flows.cli import main
 main()
 """
-    killed = command.python(script, "watch", "language-model", "--config", "mine.yaml", environment=environment)
+    killed = command.python(script, "watch", "language-model", "--config", "mine.yaml")
     assert killed.returncode == 9, killed.stderr
-    again = command("watch", "language-model", "--config", "mine.yaml", environment=environment)
+    again = command("watch", "language-model", "--config", "mine.yaml")
     assert "seed is 3, was 2" in again.stdout
-    assert "unchanged" in command("watch", "language-model", "--config", "mine.yaml", environment=environment).stdout
+    assert "unchanged" in command("watch", "language-model", "--config", "mine.yaml").stdout
     (event,) = server.events("unroll.preset.changed")
     assert event["resource"]["prefect.resource.id"] == "unroll.project.language_model"
     assert event["payload"]["preset"] == "mine.yaml"
@@ -150,7 +154,7 @@ def hook() -> Iterator[Hook]:
 
 
 @pytest.fixture
-def tell(server: Server, hook: Hook, command: Command) -> Callable[..., subprocess.CompletedProcess[str]]:
+def tell(server: PrefectServer, hook: Hook, command: Command) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Emit event NUMBER on a server with an automation that calls the webhook at it, and one for another event."""
 
     def told(number: int, enabled: str = "yes", seconds: float = 60, url: str = "") -> subprocess.CompletedProcess[str]:
@@ -186,7 +190,9 @@ def test_an_automation_that_is_switched_off_is_not_waited_for(tell: Callable[...
     assert str(UUID(int=4)) not in hook.told
 
 
-def test_what_cannot_be_looked_at_does_not_keep_the_others_from_being_looked_at(server: Server, tmp_path: Path) -> None:
+def test_what_cannot_be_looked_at_does_not_keep_the_others_from_being_looked_at(
+    server: PrefectServer, tmp_path: Path
+) -> None:
     script = """
 from flows.embedded import prepare_environment, workplace
 prepare_environment(workplace())
@@ -195,19 +201,19 @@ from tasks.watch import Watched
 state = watch([Watched(preset="none"), Watched(project="language_model", preset="fast")], return_state=True)
 print(state.type.value, state.message)
 """
-    answer = Command(tmp_path).python(script, environment={"PREFECT_API_URL": server.api})
+    answer = Command(tmp_path, server.api).python(script)
     assert answer.returncode == 0, answer.stderr
     assert "FAILED sentiment none: cannot be looked at: There is no preset 'none'" in answer.stdout
     assert "language model fast: first look, noted" in answer.stdout
 
 
-def test_progress_is_shown_while_training_runs_with_the_time_left(server: Server, tmp_path: Path) -> None:
+def test_progress_is_shown_while_training_runs_with_the_time_left(server: PrefectServer, tmp_path: Path) -> None:
     options = ["--set", "training.epochs=400", "--set", "data.sample_size=600", "--set", "evaluation.rival=false"]
-    command = Command(tmp_path)
+    command = Command(tmp_path, server.api)
     training = subprocess.Popen(
         [sys.executable, "-c", CALL_MAIN, "run", "sentiment", *options],
         cwd=tmp_path,
-        env=command.environment() | {"PREFECT_API_URL": server.api},
+        env=command.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -231,7 +237,9 @@ def test_progress_is_shown_while_training_runs_with_the_time_left(server: Server
     assert ended["description"].endswith("ended by InterruptedTraining")
 
 
-def test_drifted_reviews_and_texts_are_told_and_like_ones_are_not(server: Server, shared_command: Command) -> None:
+def test_drifted_reviews_and_texts_are_told_and_like_ones_are_not(
+    server: PrefectServer, shared_command: Command
+) -> None:
     shared_command.run("all")
     make_inputs = """
 import json
@@ -247,7 +255,7 @@ for name, text in {"same": prose, "other": prose.upper()}.items():
     assert shared_command.python(make_inputs).returncode == 0
     said = {}
     for name in ("same.jsonl", "other.jsonl", "same.txt", "other.txt"):
-        answer = shared_command("score", name, f"drift-{name}", environment={"PREFECT_API_URL": server.api})
+        answer = shared_command("score", name, f"drift-{name}")
         assert answer.returncode == 0, answer.stderr
         said[name] = answer.stdout
     for name in ("same.jsonl", "same.txt"):
@@ -263,7 +271,7 @@ for name, text in {"same": prose, "other": prose.upper()}.items():
     assert "training.epochs=1" in payload["settings"]
     assert payload["reason"].startswith("other.jsonl has drifted from what version 1 was validated on: past the bound")
     wide = ["--set", "drift.stability_index=50", "--set", "drift.unknown_rise=0.9"]
-    answer = shared_command("score", "other.jsonl", "wide", *wide, environment={"PREFECT_API_URL": server.api})
+    answer = shared_command("score", "other.jsonl", "wide", *wide)
     assert "drift: none" in answer.stdout
     assert len(server.events("unroll.drift")) == 2
     wrong = shared_command("score", "other.jsonl", "wrong", "--set", "drift.stability=1")

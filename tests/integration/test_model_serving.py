@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECONDS_TO_START = 120.0
@@ -25,17 +26,15 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
-def trained(shared_command: Any) -> Any:
-    shared_command.run("all")
-    return shared_command
+def trained(served_command: Any) -> Any:
+    served_command.run("all")
+    return served_command
 
 
 @contextmanager
 def serving(command: Any, model: str) -> Iterator[str]:
     """Serve a model; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = ["models", "serve", "--model-uri", model, "--env-manager", "local"]
     arguments += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = command.environment() | {

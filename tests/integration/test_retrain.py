@@ -53,38 +53,38 @@ def aliases(command: Command) -> dict[str, str]:
 
 # Each retraining builds on the one before, so each is a fixture that asks for it.
 @pytest.fixture(scope="module")
-def first(shared_command: Command) -> Retrained:
-    return retrain(shared_command)
+def first(served_command: Command) -> Retrained:
+    return retrain(served_command)
 
 
 @pytest.fixture(scope="module")
-def unchanged(shared_command: Command, first: Retrained) -> Retrained:
-    return retrain(shared_command, "--set", "training.log_every=7")
+def unchanged(served_command: Command, first: Retrained) -> Retrained:
+    return retrain(served_command, "--set", "training.log_every=7")
 
 
 @pytest.fixture(scope="module")
-def held(shared_command: Command, unchanged: Retrained) -> Retrained:
-    return retrain(shared_command, "--set", "training.learning_rate=0.004", "--reason", "a | b @you")
+def held(served_command: Command, unchanged: Retrained) -> Retrained:
+    return retrain(served_command, "--set", "training.learning_rate=0.004", "--reason", "a | b @you")
 
 
 @pytest.fixture(scope="module")
-def judged(shared_command: Command, held: Retrained) -> Retrained:
-    return retrain(shared_command, *BETTER, "--set", "registry.promote=false")
+def judged(served_command: Command, held: Retrained) -> Retrained:
+    return retrain(served_command, *BETTER, "--set", "registry.promote=false")
 
 
 @pytest.fixture(scope="module")
-def aliases_after_judging(shared_command: Command, judged: Retrained) -> dict[str, str]:
-    return aliases(shared_command)
+def aliases_after_judging(served_command: Command, judged: Retrained) -> dict[str, str]:
+    return aliases(served_command)
 
 
 @pytest.fixture(scope="module")
-def promoted(shared_command: Command, aliases_after_judging: dict[str, str]) -> Retrained:
-    return retrain(shared_command, *BETTER)
+def promoted(served_command: Command, aliases_after_judging: dict[str, str]) -> Retrained:
+    return retrain(served_command, *BETTER)
 
 
 @pytest.fixture(scope="module")
-def rejected(shared_command: Command, promoted: Retrained) -> Retrained:
-    return retrain(shared_command, *SLOWER)
+def rejected(served_command: Command, promoted: Retrained) -> Retrained:
+    return retrain(served_command, *SLOWER)
 
 
 def test_without_a_champion_the_model_is_trained_and_becomes_champion(first: Retrained) -> None:
@@ -125,12 +125,12 @@ def test_a_judged_model_passes_the_gate_and_no_alias_moves(
     assert aliases_after_judging == {"champion": "1", "challenger": "2"}
 
 
-def test_the_same_model_is_promoted_where_that_is_allowed(shared_command: Command, promoted: Retrained) -> None:
+def test_the_same_model_is_promoted_where_that_is_allowed(served_command: Command, promoted: Retrained) -> None:
     assert (promoted.code, promoted.account["decision"]) == (0, "promoted")
     assert promoted.account["summary"]["model"]["version"] == "3"
     assert "train: skipped" in promoted.log
     assert promoted.account["cost"]["device_seconds"] == 0
-    assert aliases(shared_command)["champion"] == "3"
+    assert aliases(served_command)["champion"] == "3"
 
 
 def test_a_model_that_is_shown_to_be_worse_is_rejected_with_3(rejected: Retrained) -> None:
@@ -138,38 +138,38 @@ def test_a_model_that_is_shown_to_be_worse_is_rejected_with_3(rejected: Retraine
     assert rejected.account["comparison"]["reference"] > rejected.account["comparison"]["challenger"]
 
 
-def test_an_old_decision_is_made_anew_against_the_new_champion(shared_command: Command, rejected: Retrained) -> None:
-    again = retrain(shared_command, "--set", "training.learning_rate=0.004")
+def test_an_old_decision_is_made_anew_against_the_new_champion(served_command: Command, rejected: Retrained) -> None:
+    again = retrain(served_command, "--set", "training.learning_rate=0.004")
     assert again.account["summary"]["model"]["version"] == "2"
     assert "train: skipped" in again.log
     assert "judged before another champion" in again.log
     assert (again.code, again.account["decision"]) == (3, "rejected")
-    once_more = retrain(shared_command, "--set", "training.learning_rate=0.004")
+    once_more = retrain(served_command, "--set", "training.learning_rate=0.004")
     assert "judged before another champion" not in once_more.log
     assert (once_more.code, once_more.account["decision"]) == (3, "rejected")
 
 
-def test_a_former_champion_is_for_a_person_to_bring_back(shared_command: Command, rejected: Retrained) -> None:
-    former = retrain(shared_command)
+def test_a_former_champion_is_for_a_person_to_bring_back(served_command: Command, rejected: Retrained) -> None:
+    former = retrain(served_command)
     assert (former.code, former.account["decision"]) == (3, "held")
     assert former.account["reason"].startswith("Version 1 was champion before; now version 3 is, promoted by ")
-    assert aliases(shared_command)["champion"] == "3"
+    assert aliases(served_command)["champion"] == "3"
 
 
-def test_insisting_goes_through_the_stages_and_finds_the_champion(shared_command: Command, rejected: Retrained) -> None:
-    forced = retrain(shared_command, *BETTER, "--force")
+def test_insisting_goes_through_the_stages_and_finds_the_champion(served_command: Command, rejected: Retrained) -> None:
+    forced = retrain(served_command, *BETTER, "--force")
     assert (forced.code, forced.account["decision"]) == (0, "skipped")
     assert forced.account["reason"] == "The model that came out is the champion, version 3."
     assert "register: skipped" in forced.log
 
 
-def test_the_champions_weights_again_are_not_held_back(shared_command: Command, rejected: Retrained) -> None:
-    kept = shared_command.home / "store"
+def test_the_champions_weights_again_are_not_held_back(served_command: Command, rejected: Retrained) -> None:
+    kept = served_command.home / "store"
     aside = kept.with_name("aside")
     kept.rename(aside)
     try:
         # evaluation differs, which is no reason to train; insisted on, the same weights come out
-        again = retrain(shared_command, *BETTER, "--force", "--set", "evaluation.bootstrap_samples=101")
+        again = retrain(served_command, *BETTER, "--force", "--set", "evaluation.bootstrap_samples=101")
     finally:
         shutil.rmtree(kept)
         aside.rename(kept)
@@ -178,15 +178,15 @@ def test_the_champions_weights_again_are_not_held_back(shared_command: Command, 
     assert "the same model as the champion" in again.report
 
 
-def test_a_failure_is_reported_and_raised(shared_command: Command, rejected: Retrained) -> None:
-    wrong = retrain(shared_command, "--set", "model.hidden=3")
+def test_a_failure_is_reported_and_raised(served_command: Command, rejected: Retrained) -> None:
+    wrong = retrain(served_command, "--set", "model.hidden=3")
     assert wrong.code == 2
     assert wrong.account["decision"] == "failed"
     assert "did you mean model.hidden_size?" in wrong.report
     assert "did you mean model.hidden_size?" in wrong.log
-    bad = shared_command.folder / "bad.csv"
+    bad = served_command.folder / "bad.csv"
     bad.write_text("text,label\n" + "fine,1\n" * 30, encoding="utf-8")
-    unfit = retrain(shared_command, "--set", f"data.source={bad}")
+    unfit = retrain(served_command, "--set", f"data.source={bad}")
     assert unfit.code == 1
     assert "It ended with:" in unfit.report
     # what changed was found out before it failed
@@ -194,13 +194,13 @@ def test_a_failure_is_reported_and_raised(shared_command: Command, rejected: Ret
     assert "Traceback" not in unfit.log
 
 
-def test_a_champion_that_cannot_be_looked_up_is_an_error(shared_command: Command, rejected: Retrained) -> None:
-    gone = retrain(shared_command, environment={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+def test_a_champion_that_cannot_be_looked_up_is_an_error(served_command: Command, rejected: Retrained) -> None:
+    gone = retrain(served_command, environment={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
     assert gone.code == 1
     assert "does not answer" in gone.report
-    damaged = Path(shared_command.folder / "damaged.db")
+    damaged = Path(served_command.folder / "damaged.db")
     damaged.write_bytes(b"SQLite format 3\x00" + b"\xff" * 4096)
-    lost = retrain(shared_command, environment={"MLFLOW_TRACKING_URI": f"sqlite:///{damaged}"})
+    lost = retrain(served_command, environment={"MLFLOW_TRACKING_URI": f"sqlite:///{damaged}"})
     assert lost.code == 1
     assert lost.account["decision"] == "failed"
     assert "There was no champion" not in lost.report

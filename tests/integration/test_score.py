@@ -24,15 +24,15 @@ KILLS = 3
 
 
 @pytest.fixture(scope="module")
-def trained(shared_command: Any) -> Any:
+def trained(served_command: Any) -> Any:
     """Both projects trained, and a file to score."""
-    shared_command.run("all")
+    served_command.run("all")
     chance = random.Random(1)
-    with (shared_command.folder / "texts.jsonl").open("w") as file:
+    with (served_command.folder / "texts.jsonl").open("w") as file:
         for number in range(ROWS):
             text = " ".join(chance.choices(WORDS, k=chance.randint(0, 120)))
             file.write(json.dumps({"id": number, "text": text if number % 97 else None}) + "\n")
-    return shared_command
+    return served_command
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,20 @@
-"""Late, doubled, and dead too often: a run is skipped with its reason, or refused."""
+"""Late or doubled: a run is skipped with its reason. Stopped by a signal: it is no failure."""
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.admission import MOST_STARTS, Other, Start, refused, why_not
-from unroll.errors import UnrollError
+from tasks.admission import Other, Start, admission, why_not
+from tasks.run_lock import RunLock
+from unroll.errors import InterruptedScoring, InterruptedTraining, UnrollError
 
 DUE = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 
@@ -83,11 +87,44 @@ def test_of_runs_that_see_each_other_exactly_one_goes_on(runs: list[tuple[int, s
     assert sum(map(goes_on, known)) == 1
 
 
-def test_a_run_that_has_died_too_often_is_an_error_that_says_so() -> None:
-    assert why_not(start(count=MOST_STARTS), [], 60) is None
-    with pytest.raises(UnrollError, match=f"died {MOST_STARTS} times"):
-        why_not(start(count=MOST_STARTS + 1), [], 60)
+def test_outside_of_deployments_nobody_is_asked_and_nothing_is_written(tmp_path: Path) -> None:
+    with admission(tmp_path / "runs") as refusal:
+        assert refusal is None
+    assert not (tmp_path / "runs").exists()
 
 
-def test_outside_of_deployments_nobody_is_asked() -> None:
-    assert refused() is None
+@pytest.fixture
+def deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.admission.deployment", SimpleNamespace(id="a deployment"))
+    monkeypatch.setattr("tasks.admission.flow_run", SimpleNamespace(id="a run"))
+    monkeypatch.setattr("tasks.admission.admit", lambda *_: None)
+
+
+def test_a_deployed_run_holds_its_lock_while_it_is_at_work(deployed: None, tmp_path: Path) -> None:
+    with admission(tmp_path):
+        assert RunLock(tmp_path, "a run").is_held()
+    assert RunLock(tmp_path, "a run").is_held() is None
+
+
+class Terminated(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [InterruptedTraining("saved", 15), InterruptedScoring("saved", 15)])
+def test_what_sigterm_stopped_ends_by_sigterm_and_not_as_a_failure(
+    deployed: None, tmp_path: Path, error: UnrollError
+) -> None:
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(Terminated), admission(tmp_path):
+            raise error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_an_error_stays_one(deployed: None, tmp_path: Path) -> None:
+    with pytest.raises(UnrollError, match="bad data"), admission(tmp_path):
+        raise UnrollError("bad data")

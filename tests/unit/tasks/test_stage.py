@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,8 @@ from mlflow import MlflowClient
 
 from tasks.stage import may_pass
 from tasks.tracked_run import reaching_mlflow
+from tests.ports import free_port
 from unroll.errors import DataError, RegistryError
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_server_that_does_not_answer_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
