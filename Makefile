@@ -121,7 +121,7 @@ bench-gpu: setup ## Rates on a GPU by shape and precision, in one call of nine m
 gate: setup ## Simulate the gate and draw the figures of docs/gate.md anew (about ten minutes)
 	$(BIN)/python -m benchmarks.gate_simulation
 
-gpu: setup ## A short training of both projects on whatever card is there, without Prefect and MLflow
+gpu: setup ## Train, kill, resume, load, evaluate and sample both projects on whatever card is there, without Prefect and MLflow
 	$(BIN)/python -m benchmarks.gpu
 
 clean: ## Remove the environment and everything that runs made, the stack's databases too
