@@ -21,12 +21,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-import stack
-from stack import postgres
+from stack import exchange, postgres, restore
 from stack.services import DATABASES
 from stack.vault import Vault
 
-STACK_CODE = str(Path(stack.__file__).parent)
+TRACED = (restore.__file__, exchange.__file__)
+"""Modules whose lines are counted."""
 SETTINGS = {
     "POSTGRES_USER": "unroll",
     "POSTGRES_PASSWORD": "secret",
@@ -105,7 +105,7 @@ class VaultWorld:
                 found[name] = connection.execute("SELECT name FROM runs").fetchall()
         artifacts = self.folder / "artifacts"
         return found | {
-            str(path.relative_to(artifacts)): path.read_text() if path.is_file() else None
+            str(path.relative_to(artifacts)): path.read_text(errors="replace") if path.is_file() else None
             for path in artifacts.rglob("*")
         }
 
@@ -142,11 +142,11 @@ class End:
     error: str
     """Empty if there was none."""
     lines: int
-    """Lines of the package `stack` that it ran."""
+    """Lines of `stack.restore` and `stack.exchange` that it ran."""
 
 
 def in_child(work: Callable[[], object], at_line: int = -1, do: Callable[[], object] = lambda: None) -> End:
-    """Run ``work`` in a process of its own, and ``do`` there just before the ``at_line``-th line of `stack`."""
+    """Run ``work`` in a process of its own, and ``do`` there just before one of those lines, counted from 1."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -192,7 +192,7 @@ class _Tracer:
         self._at_line, self._do = at_line, do
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(STACK_CODE):
+        if frame.f_code.co_filename not in TRACED:
             return None
         if event == "line":
             self.lines += 1
