@@ -34,13 +34,14 @@ from tests.stack_world import new_stack, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGES = "http://prefect.example"
-STUCK = timedelta(hours=0.001)
+STUCK = timedelta(hours=0.005)
 ALL_BUT_THE_DATABASE = ("mlflow-upgrade", "prefect", "mlflow", "deploy", "worker", "serve")
 QUICK_SERVER = {"PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "2"}
 QUICK_WORKER = {"PREFECT_WORKER_HEARTBEAT_SECONDS": "5", "PREFECT_WORKER_QUERY_SECONDS": "2"}
 SECONDS_TO_TELL = 120.0
 
 HOSTILE = "\"quoted\" \\ 'single' {{ 7 * 7 }} {% raw %} $(touch pwned) `touch pwned` %s <b>&amp; zwölf 電 \U0001f480"
+NOBODY = ("Unroll: no worker", "No worker answers for the work pool unroll; its runs wait.")
 REFUSED = "whatever the command refuses"
 COMMAND = (
     'f=$(mktemp "$TOLD/XXXXXX"); { printf "%s\\n" "$UNROLL_ALERT_SUBJECT"; cat; } > "$f"; '
@@ -236,11 +237,10 @@ def test_a_failure_a_crash_a_run_without_end_and_drift_are_told_once(world: Worl
 def test_that_no_worker_answers_is_told(world: World, ways: tuple[str, ...]) -> None:
     world.tell_by(ways)
     world.start_worker()
-    body = "No worker answers for the work pool unroll; its runs wait."
-    known = Alert("no worker", "Unroll: no worker", body).arrivals(world)
+    known = Alert("no worker", *NOBODY).arrivals(world)
     runs = len(world.alerts())
     world.kill_worker()
-    alert = Alert("no worker", "Unroll: no worker", body)
+    alert = Alert("no worker", *NOBODY)
     if "webhook" in ways:
         await_arrivals(world, ("webhook",), [alert], known, ways)
     if "command" in ways:  # it is a worker that runs the command: the words wait for the next one
@@ -256,10 +256,12 @@ def test_a_command_that_fails_is_seen_and_told_of_by_nobody_again(world: World) 
     world.set_state(world.begin("refused"), "FAILED", "Failed", f"{REFUSED} {'long ' * 30_000}")
 
     def new() -> list[dict[str, Any]]:
-        return [each for each in world.alerts() if each["id"] not in known]
+        found = [each for each in world.alerts() if each["id"] not in known]
+        # beside a word that no worker answers, which a slow machine may make true
+        return [each for each in found if each["parameters"]["subject"] != NOBODY[0]]
 
     wait_until(lambda: bool(new()) and new()[0]["state_type"] in ("FAILED", "COMPLETED", "CRASHED"), SECONDS_TO_TELL)
-    time.sleep(5)  # for an alert about the alert
+    time.sleep(15)  # a look of the worker's, for an alert about the alert
     [alert] = new()
     assert (alert["state_name"], alert["run_count"]) == ("Failed", 1)
     assert "ended with 3: no such list" in alert["state"]["message"]
