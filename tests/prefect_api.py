@@ -49,6 +49,12 @@ class Prefect:
         found: Fields = self("GET", f"/flow_runs/{run_id}").json()
         return found
 
+    def lines(self, run_id: str) -> list[str]:
+        """Of ours in the run's logs, as its page shows them."""
+        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        found = self("POST", "/logs/filter", body).json()
+        return [line["message"] for line in found if line["name"].startswith("unroll")]
+
     def cancel(self, run_id: str) -> None:
         """As the button on the run's page does."""
         state = {"type": "CANCELLING", "name": "Cancelling"}

@@ -62,14 +62,16 @@ class PrefectServer:
 
 
 class Hook:
-    """A webhook that keeps what it is told."""
+    """A webhook that keeps what it is told, and takes its time to answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0) -> None:
         told = self.told = list[str]()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                told.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
+                text = json.loads(self.rfile.read(int(self.headers["content-length"])))["text"]
+                time.sleep(seconds)
+                told.append(text)
                 self.send_response(200)
                 self.end_headers()
 

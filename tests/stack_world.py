@@ -45,6 +45,11 @@ class Stack:
     def data(self) -> Path:
         return self.folder / ".unroll" / "stack"
 
+    @property
+    def temporary(self) -> Path:
+        """What the stack's commands take for the system's temporary folder."""
+        return self.folder / "system-tmp"
+
     def client_environment(self) -> dict[str, str]:
         """What to add to the environment of a command so that it uses this stack."""
         place = local(self._port_variables(), self.data, self.folder / ".unroll")
@@ -54,7 +59,8 @@ class Stack:
         """The environment of the stack's own commands: nothing of this process that points anywhere."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith((*OURS, "PG"))}
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-        return plain | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | self._port_variables() | self.extra
+        ours = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
+        return plain | ours | self._port_variables() | self.extra
 
     def __call__(self, *arguments: str, timeout: float = SECONDS_TO_START + 100) -> subprocess.CompletedProcess[str]:
         """``python -m stack ARGUMENTS…`` to its end."""
@@ -115,11 +121,12 @@ class Stack:
         return {port_variable(name): str(port) for name, port in self.ports.items()}
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 90, pause: float = 0.2) -> None:
+    """Look until it holds, with a pause between the looks: a longer one if a look itself takes processor time."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 @contextmanager
@@ -129,6 +136,7 @@ def new_stack(**extra: str) -> Iterator[Stack]:
     folder = Path(tempfile.mkdtemp(prefix="unroll-stack-"))
     folder.chmod(0o711)
     stack = Stack(folder, {name: free_port() for name in PORTS}, without=_not_there_yet(), extra=extra)
+    stack.temporary.mkdir(mode=0o1777)
     try:
         yield stack
     finally:

@@ -124,6 +124,9 @@ def test_a_scheduled_run_starts_by_itself_ends_registered_and_computes_what_the_
     assert run["auto_scheduled"]
     assert run["state_name"] == "Completed", run["state"]["message"]
     assert "unroll-sentiment" in stack.unroll("models", "list").stdout
+    said, heard = prefect.lines(run["id"]), (stack.data / "logs" / "worker.log").read_text()
+    assert sum(line.startswith("train: running") for line in said) == 1
+    assert [(said.count(line), heard.count(f" - {line}\n")) for line in said] == [(1, 1)] * len(said)
 
     report = tmp_path / "summary.json"
     done = stack.unroll("run", "sentiment", *as_options(SMALL), "--summary", str(report))
@@ -223,3 +226,10 @@ def test_the_workflows_own_steps_retrain_on_the_stack_and_only_with_its_credenti
     refused = github.run("retrain", "retrain", "workflow_dispatch", {"project": "sentiment"})
     assert not refused.succeeded
     assert "MLFLOW_TRACKING_PASSWORD" in refused.summary
+
+
+def test_nothing_is_left_in_the_systems_temporary_folder(stack: Stack) -> None:
+    """By what the tests before made run, fail and be killed; runs have theirs in the stack's folder, and clean it."""
+    assert [path.name for path in stack.temporary.rglob("*")] == []
+    assert stack.processes("worker")
+    assert {path.name for path in (stack.data / "tmp").iterdir()} >= {"deploy", "mlflow", "prefect", "serve", "worker"}

@@ -287,6 +287,8 @@ with server, open_run(SentimentConfig(), "key", {}) as tracked, tracked.system_m
     steps(2)
     tracked.log_figure(pyplot.figure(), "empty.png")
 """
-    run(FLOW + tail, tmp_path, MPLBACKEND="agg")
+    (tmp_path / "system-tmp").mkdir()
+    run(FLOW + tail, tmp_path, MPLBACKEND="agg", TMPDIR=str(tmp_path / "system-tmp"))
+    assert list((tmp_path / "system-tmp").rglob("*")) == []
     assert [path.name for path in (tmp_path / "here").iterdir()] == [".unroll"]
     assert list((tmp_path / "home").rglob("*")) == []

@@ -7,13 +7,15 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from tests.command import CALL_MAIN, Command
-from tests.prefect_world import PrefectServer
+from tests.prefect_world import Hook, PrefectServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -101,6 +103,91 @@ main()
     (event,) = server.events("unroll.preset.changed")
     assert event["resource"]["prefect.resource.id"] == "unroll.project.language_model"
     assert event["payload"]["preset"] == "mine.yaml"
+
+
+TELL = """
+import logging, sys
+from datetime import timedelta
+from uuid import UUID
+from flows.embedded import prepare_environment, workplace
+from flows.logs import set_up_logs
+prepare_environment(workplace())
+set_up_logs(logging.INFO)
+from pydantic import SecretStr
+from prefect import get_client
+from prefect.blocks.webhook import Webhook
+from prefect.events.actions import CallWebhook
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from tasks import events
+from unroll.errors import UnrollError
+address, enabled, seconds, number = sys.argv[1:]
+with get_client(sync_client=True) as client:
+    known = {automation.name: automation.id for automation in client.read_automations()}
+    block = Webhook(method="POST", url=SecretStr(address)).save("here", overwrite=True)
+    for event in ("unroll.drift", "unroll.preset.changed"):
+        trigger = EventTrigger(
+            expect={event}, match={"prefect.resource.id": "unroll.project.*"},
+            posture=Posture.Reactive, threshold=1, within=timedelta(0),
+        )
+        action = CallWebhook(block_document_id=block, payload='{"text": "{{ event.id }}"}')
+        name = f"call at {event}"
+        automation = AutomationCore(name=name, trigger=trigger, actions=[action], enabled=enabled == "yes")
+        if name in known:
+            client.update_automation(known[name], automation)
+        else:
+            client.create_automation(automation)
+events.SECONDS_TO_ACT = float(seconds)
+try:
+    events.tell(events.DRIFT, "sentiment", "sample", [], "a test", UUID(int=int(number)))
+except UnrollError as error:
+    print(error)
+else:
+    print("told")
+"""
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[Hook]:
+    made = Hook(seconds=4)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tell(server: PrefectServer, hook: Hook, command: Command) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Emit event NUMBER on a server with an automation that calls the webhook at it, and one for another event."""
+
+    def told(number: int, enabled: str = "yes", seconds: float = 60, url: str = "") -> subprocess.CompletedProcess[str]:
+        arguments = (url or hook.url, enabled, str(seconds), str(number))
+        return command.python(TELL, *arguments, environment={"PREFECT_API_URL": server.api})
+
+    return told
+
+
+def test_an_event_is_told_only_once_its_automation_has_acted(tell: Callable[..., Any], hook: Hook) -> None:
+    first = tell(1)
+    assert first.stdout == "told\n", first.stderr
+    assert hook.told == [str(UUID(int=1))]
+    begun = time.monotonic()
+    assert tell(1).stdout == "told\n"
+    print(f"told again, without a call, in {time.monotonic() - begun:.1f} s with the start of the process")
+    assert hook.told == [str(UUID(int=1))]
+
+
+def test_an_automation_that_does_not_act_in_time_is_named_and_one_that_fails_is_a_warning(
+    tell: Callable[..., Any], hook: Hook
+) -> None:
+    late = tell(2, seconds=1).stdout
+    assert "has the event unroll.drift of the sentiment project" in late
+    assert "within 1 s it did not do what it is to do then (call at unroll.drift); it was not noted as told" in late
+    failed = tell(3, url="http://127.0.0.1:9/closed")
+    assert failed.stdout == "told\n"
+    assert "warning: call at unroll.drift: what is to be done failed" in failed.stderr
+
+
+def test_an_automation_that_is_switched_off_is_not_waited_for(tell: Callable[..., Any], hook: Hook) -> None:
+    assert tell(4, enabled="no", seconds=0).stdout == "told\n"
+    assert str(UUID(int=4)) not in hook.told
 
 
 def test_what_cannot_be_looked_at_does_not_keep_the_others_from_being_looked_at(

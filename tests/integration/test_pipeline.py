@@ -37,7 +37,9 @@ with prefect_server(place):
         flows = {str(run.id): run.state.type.value for run in client.read_flow_runs(limit=200)}
         tasks = [[str(run.flow_run_id), run.name, run.state.type.value, run.state.name]
                  for run in client.read_task_runs(limit=200)]
-print(json.dumps([flows, tasks]))
+        wanted = {"flow_run_id": {"any_": sys.argv[1:]}}
+        logs = client.request("POST", "/logs/filter", json={"logs": wanted, "limit": 200}).json()
+print(json.dumps([flows, tasks, [line["message"] for line in logs]]))
 """
 
 LOAD_MODELS = """
@@ -134,9 +136,12 @@ def test_the_same_command_again_skips_all_and_changes_nothing(first: Any, repeat
         assert now["flow_run_id"] != before["flow_run_id"]
 
 
-def test_every_task_run_is_in_the_history_afterwards(shared_command: Any, first: Any, repeated: Any) -> None:
-    answer = shared_command.python(READ_HISTORY)
-    flows, tasks = json.loads(answer.stdout)
+def test_every_task_run_and_line_is_in_the_history_afterwards(shared_command: Any, first: Any, repeated: Any) -> None:
+    answer = shared_command.python(READ_HISTORY, first.summaries[0]["flow_run_id"])
+    flows, tasks, lines = json.loads(answer.stdout)
+    for stage in STAGES:  # our own lines: once in the page, once for each of the two projects on the terminal
+        assert sum(line.startswith(f"{stage}: running") for line in lines) == 1
+        assert first.log.count(f"{stage}: running") == 2
     for ran, ending in ((first, "Completed"), (repeated, "Skipped")):
         for summary in ran.summaries:
             assert flows[summary["flow_run_id"]] == "COMPLETED"
