@@ -29,7 +29,7 @@ BACKUPS_VARIABLE = "UNROLL_BACKUPS"
 """The folder of this machine that the container `tools` has as /backups."""
 PROFILES = ("gpu", "s3")
 WRITERS = ("serve", "worker", "worker-gpu", "mlflow", "prefect")
-"""Services that use the databases or the artifacts; a restore stops them."""
+"""Services that use the databases or the artifacts; a restore ends them."""
 SECONDS_TO_START = 600.0
 SECONDS_BETWEEN_LOOKS = 1.0
 STATE = "{{.Name}} {{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
@@ -54,7 +54,8 @@ def restore(file: Path, replace: bool) -> None:
         raise ConfigError(f"make restore FILE=backups/…: there is no file {file}")
     make_env(env_file())
     before = _running()
-    _compose(PROFILES, "stop", *WRITERS)
+    # removed, not stopped: an engine that starts in the middle of this would start them too
+    _compose(PROFILES, "rm", "--stop", "--force", *WRITERS)
     try:
         command = ("python", "-m", "stack", "restore", "--inside", f"/backups/{file.name}")
         os.environ[BACKUPS_VARIABLE] = str(file.absolute().parent)
@@ -71,7 +72,7 @@ def rotate() -> None:
     if before:
         _start(before)
     else:
-        _compose((), "stop", "postgres")
+        _compose((), "rm", "--stop", "--force", "postgres")
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_a_restore_starts_the_gpus_worker_again_if_it_ran_before(asked: Asked) -
     asked.runs("postgres", "prefect", "mlflow", "worker", "worker-gpu", "serve")
     containers.restore(asked.backup, replace=True)
     stop, run, up = asked.lines
-    assert stop.startswith("--profile=gpu --profile=s3 stop ")
+    assert stop.startswith("--profile=gpu --profile=s3 rm --stop --force ")
     assert {"worker", "worker-gpu", "serve", "prefect", "mlflow"} <= set(stop.split())
     assert run == f"{asked.backup.parent} run --rm tools python -m stack restore --inside /backups/kept.tar --replace"
     assert up == "--profile=gpu up --detach"
@@ -117,7 +117,7 @@ def test_a_rotation_of_a_stack_that_is_down_leaves_it_down(asked: Asked, monkeyp
     monkeypatch.setattr("stack.rotate._change_password", lambda *_: None)
     asked.runs()
     containers.rotate()
-    assert asked.lines == ["up --detach postgres", "stop postgres"]
+    assert asked.lines == ["up --detach postgres", "rm --stop --force postgres"]
 
 
 @pytest.mark.parametrize(
