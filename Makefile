@@ -85,7 +85,7 @@ test-e2e: setup ## Whole pipelines on real servers and in a real browser (Chromi
 	$(TEST) -n 0 -m "alone"
 
 test-containers: setup ## Images and the stack in containers, on a Docker engine of its own; needs root and Debian
-	$(BIN)/python -m pytest -m containers tests/containers
+	$(BIN)/python -m pytest -q -s -m containers tests/containers
 
 faults: setup ## Kills, full disks, broken servers
 	$(TEST) -n 3 -m "faults and not containers"

@@ -22,11 +22,8 @@ def scratch() -> Path:
 
 
 @pytest.fixture(scope="session")
-def record() -> Iterator[Record]:
-    made = Record()
-    yield made
-    if made.steps:
-        made.write()
+def record() -> Record:
+    return Record()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What `make test-containers` writes down: each step's time and what was seen, as a table and as a log."""
+"""What `make test-containers` writes down after each step: its time and what was seen, as a table and as a log."""
 
 from __future__ import annotations
 
@@ -49,13 +49,14 @@ class Record:
         finally:
             step.seconds = time.monotonic() - began
             self.say(f"{name}: {step.seconds:.0f} s; {'; '.join(step.seen) or 'done'}")
+            self._write(RESULTS)
 
     def say(self, line: str) -> None:
         """One line of the log."""
         self.lines.append(f"{datetime.now(UTC):%H:%M:%S} {line}")
         print(self.lines[-1], flush=True)
 
-    def write(self, folder: Path = RESULTS) -> None:
+    def _write(self, folder: Path) -> None:
         """The table and the log."""
         about = f"{os.cpu_count()} cores, {platform.machine()}; {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}"
         minutes = (time.monotonic() - self.began) / 60
