@@ -110,7 +110,7 @@ class Engine:
             subprocess.run(["umount", "--lazy", mount], check=False)
         for name in self._own_interfaces():
             subprocess.run(["ip", "link", "delete", name], check=False)
-        subprocess.run(["rm", "--recursive", "--force", str(self.folder)], check=False)  # in a third of rmtree's time
+        subprocess.run(["rm", "--recursive", "--force", str(self.folder)], check=False)
         for program, before in self.rules.items():
             _take_back(program, before)
         for name, value in self.switches.items():
