@@ -36,7 +36,7 @@ from unroll.training.device import resolve_device
 from unroll.training.metrics import History, SilentLogger
 
 LOSS_TOLERANCE = 0.02
-"""Nats by which the loss of a step may differ on a GPU; three precisions ended within 0.002 of each other on an H100."""
+"""Nats by which a step's loss may differ on a GPU; three precisions ended within 0.002 of each other on an H100."""
 SECONDS_TO_END = 300.0
 TEXTS = ["A dull film, and far too long.", "", "I laughed, I cried: wonderful!"]
 PROMPTS = ["The ", "She said"]
