@@ -129,7 +129,7 @@ recovery: setup ## A deployed training dies in five ways, at six random moments 
 gate: setup ## Simulate the gate and draw the figures of docs/gate.md anew (about ten minutes)
 	$(BIN)/python -m benchmarks.gate_simulation
 
-gpu: setup ## A short training of both projects on whatever card is there, without Prefect and MLflow
+gpu: setup ## Train, kill, resume, load, evaluate and sample both projects on whatever card is there, without Prefect and MLflow
 	$(BIN)/python -m benchmarks.gpu
 
 clean: ## Remove the environment and everything that runs made, the stack's databases too

@@ -98,8 +98,8 @@ def backup(
     inside: Annotated[bool, typer.Option("--inside", help="In a container: PGHOST and its kind say where.")] = False,
 ) -> None:
     """Databases and artifacts in one file, while everything goes on."""
+    from stack.access import open_vault
     from stack.backup import default_name, write_backup
-    from stack.vault import open_vault
 
     target = file or Path("backups") / default_name()
     with open_vault(inside, keep=True) as vault:
@@ -114,9 +114,9 @@ def restore(
     inside: Annotated[bool, typer.Option("--inside", help="In a container: PGHOST and its kind say where.")] = False,
 ) -> None:
     """Put back what a backup holds, once every digest in it fits."""
+    from stack.access import open_vault
     from stack.archive import read_archive
-    from stack.backup import restore_backup
-    from stack.vault import open_vault
+    from stack.restore import restore_backup
 
     read_archive(file)  # before anything is stopped
     with open_vault(inside, keep=False) as vault:

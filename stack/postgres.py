@@ -10,9 +10,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unroll.errors import StoreError, UnrollError
+
+if TYPE_CHECKING:
+    import psutil  # type: ignore[import-untyped]
 
 DEBIAN = Path("/usr/lib/postgresql")
 """Debian keeps each version's programs here, off the PATH."""
@@ -127,18 +130,29 @@ def drop_stale_lock(folder: Path) -> None:
     """Remove the lock file of a server that was killed.
 
     PostgreSQL itself takes the lock for held while any process has that number: after a reboot perhaps another
-    program, or a dead one that nobody has reaped.
+    program, another PostgreSQL, or a dead one that nobody has reaped.
     """
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     lock = folder / "postmaster.pid"
     try:
         holder = psutil.Process(int(lock.read_text(encoding="ascii").split()[0]))
-        is_held = holder.status() != psutil.STATUS_ZOMBIE and holder.name().startswith(("postgres", "postmaster"))
+        is_postgres = holder.name().startswith(("postgres", "postmaster"))
+        is_held = is_postgres and holder.status() != psutil.STATUS_ZOMBIE and _works_in(holder, folder)
     except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
         is_held = False
     if not is_held:
         lock.unlink(missing_ok=True)
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether a server is that of a data folder, in which it then works; taken for granted if nobody may know."""
+    import psutil
+
+    try:
+        return Path(process.cwd()).samefile(folder)
+    except (psutil.AccessDenied, OSError):
+        return True
 
 
 def _run_as(owner: Account | None, command: Sequence[str]) -> None:

@@ -162,7 +162,9 @@ def _prefect_upgrade(settings: Mapping[str, str], place: Place) -> Service:
 
 
 def _mlflow_upgrade(settings: Mapping[str, str], place: Place) -> Service:
+    # artifacts, for a restore that was cut short is undone here
     environment = _database(settings, place) | _mlflow_server(settings, place)
+    environment["UNROLL_ARTIFACTS"] = artifacts_of(settings, place)
     return Service("mlflow-upgrade", _python("stack.upgrade", "mlflow"), environment, waits_for=("postgres",))
 
 

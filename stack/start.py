@@ -45,7 +45,7 @@ def start(without: Collection[str] = ()) -> Setup:
         setup.service(name)
     postgres.find_program("initdb", setup.database)
     _make_folders(setup)
-    with FileLock(setup.folder / "stack.lock"):
+    with FileLock(setup.folder / "stack.lock"), nobody_else_starts(setup):
         try:
             _Start(setup, without).run()
         except BaseException:
@@ -84,6 +84,24 @@ def never_started(setup: Setup) -> list[str]:
     supervisor = Supervisor(setup)
     processes = supervisor.processes() if supervisor.answers() else {}
     return [name for name, process in processes.items() if process.state == "STOPPED"]
+
+
+@contextmanager
+def nobody_else_starts(setup: Setup) -> Iterator[None]:
+    """Within the block no other process starts this stack. Raises UnrollError if one does that now, or restores."""
+    from filelock import FileLock, Timeout
+
+    setup.folder.mkdir(parents=True, exist_ok=True)
+    # one object for each process, so that a restore itself may start what it stopped
+    lock = FileLock(setup.folder / "restore.lock", is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UnrollError("Another command starts or restores this stack; wait until it has ended.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 from stack.services import Service
 from stack.setup import LONGEST_SOCKET_PATH, Setup
 from unroll.errors import UnrollError
+from unroll.processes import is_start_of, start_of
 
 SECONDS_TO_ANSWER = 15.0
 SECONDS_TO_SHUT_DOWN = 120.0
@@ -98,9 +99,10 @@ class Supervisor:
     def shut_down(self) -> None:
         """Stop the services, the last started first, and supervisord itself. Raises UnrollError: it goes on."""
         process_id = int(self._call("getPID"))
+        start = start_of(process_id)
         self._call("shutdown")
         deadline = time.monotonic() + SECONDS_TO_SHUT_DOWN
-        while _is_alive(process_id):
+        while start is not None and is_start_of(start, process_id):
             if time.monotonic() > deadline:
                 raise UnrollError(f"supervisord (process {process_id}) did not end in {SECONDS_TO_SHUT_DOWN:.0f} s.")
             time.sleep(0.1)
@@ -180,12 +182,3 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _is_alive(process_id: int) -> bool:
-    import psutil  # type: ignore[import-untyped]
-
-    try:
-        return bool(psutil.Process(process_id).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

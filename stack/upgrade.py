@@ -1,17 +1,23 @@
 """Make a database of the stack and bring its tables to this version: ``python -m stack.upgrade prefect|mlflow``.
 
 Runs to its end before the server starts, and may be run at any time: what is up to date stays as it is. Where
-PostgreSQL stands, the variables PGHOST, PGPORT, PGUSER and PGPASSWORD say.
+PostgreSQL stands, the variables PGHOST, PGPORT, PGUSER and PGPASSWORD say; where the artifacts are, UNROLL_ARTIFACTS
+says to the one for MLflow, which first undoes or finishes a restore that was cut short.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from typing import Any
 
+from flows.logs import set_up_logs
+from stack.restore import check_no_earlier, settle
 from stack.services import DATABASES
+from stack.vault import vault_of_environment
+from unroll.errors import UnrollError
 
 MLFLOW_DATABASE = "postgresql+psycopg:///mlflow"
 """No host and no password: libpq takes them from the environment, where `ps` does not show them."""
@@ -23,6 +29,7 @@ def make_database(name: str) -> None:
     from psycopg import errors, sql
 
     with psycopg.connect(dbname="postgres", autocommit=True) as connection:
+        check_no_earlier(None, connection)  # there is one, under another name
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
             try:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -66,11 +73,17 @@ def main() -> int:
     """Make and upgrade the database that the first argument names."""
     name = sys.argv[1]
     assert name in DATABASES
-    make_database(name)
+    set_up_logs(logging.INFO)
     try:
+        if name == "mlflow":  # whose artifacts come and go with both databases
+            settle(vault_of_environment())
+        make_database(name)
         upgrade_prefect() if name == "prefect" else upgrade_mlflow()
     except subprocess.CalledProcessError as error:
         return error.returncode if error.returncode > 0 else 1
+    except UnrollError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

@@ -27,14 +27,16 @@ LARGEST_BUFFER = 100_000
 """Points kept for a store that does not answer."""
 LONGEST_PAUSE = 30.0
 """Most seconds between two tries."""
+ROLLBACKS = "train/rollbacks"
+"""Metric with a point whenever training went back to an earlier step, to make the steps after it anew."""
 
 
 class MlflowMetricLogger:
     """Implements `unroll.training.metrics.MetricLogger` for one MLflow run.
 
-    A step that the store already held for a metric when this logger was made is not sent again, so that a resumed run
-    can replay its whole history and leaves one curve. NaN is kept. Infinities are left out and noted: MLflow would
-    store them as 1.8e308, which ruins every plot.
+    A step that the store already held for a metric when this logger was made, or an earlier one, is not sent, so that
+    a resumed run leaves one curve; what is lost on the way `tasks.curves` sends later. NaN is kept. Infinities are left
+    out and noted: MLflow would store them as 1.8e308, which ruins every plot.
     """
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
@@ -69,8 +71,10 @@ class MlflowMetricLogger:
         ]
         with self._changed:
             room = 0 if self._closing else max(LARGEST_BUFFER - len(self._buffer), 0)
-            self._buffer.extend(points[:room])
-            self.dropped += len(points[room:])
+            # a roll-back is always told, so that what came before and after it can be told apart
+            kept = points[:room] + [point for point in points[room:] if point.key == ROLLBACKS and not self._closing]
+            self._buffer.extend(kept)
+            self.dropped += len(points) - len(kept)
             if len(self._buffer) >= SEND_AT:
                 self._changed.notify_all()
 

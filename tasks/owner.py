@@ -9,22 +9,16 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from unroll.processes import is_start_of, start_of
+
 PID_TAG = "unroll.owner_pid"
 STARTED_TAG = "unroll.owner_started"
 PLACE_TAG = "unroll.owner_place"
-CLOCK_TOLERANCE = 2.0
-"""Seconds by which two readings of one process's start may differ."""
 
 
 def owner_tags() -> dict[str, str]:
     """Tags that name this process for as long as it lives, and for nobody else."""
-    import psutil  # type: ignore[import-untyped]
-
-    return {
-        PID_TAG: str(os.getpid()),
-        STARTED_TAG: f"{psutil.Process().create_time():.2f}",
-        PLACE_TAG: _place(),
-    }
+    return {PID_TAG: str(os.getpid()), STARTED_TAG: start_of(os.getpid()) or "", PLACE_TAG: _place()}
 
 
 def is_dead(tags: Mapping[str, str], *, one_machine: bool) -> bool:
@@ -33,20 +27,14 @@ def is_dead(tags: Mapping[str, str], *, one_machine: bool) -> bool:
     A process on another machine or in another container cannot be seen from here and counts as alive; where
     ``one_machine`` alone writes the store, another boot means an earlier one.
     """
-    import psutil
-
     found, here = tags.get(PLACE_TAG, ""), _place()
     if not found:
         return False
     if found != here:
         return one_machine and found.partition("/")[0] != here.partition("/")[0]
     try:
-        process = psutil.Process(int(tags[PID_TAG]))
-        is_same = abs(process.create_time() - float(tags[STARTED_TAG])) < CLOCK_TOLERANCE
-        return not is_same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except (psutil.Error, KeyError, ValueError):
+        return not is_start_of(tags[STARTED_TAG], int(tags[PID_TAG]))
+    except (OSError, KeyError, ValueError):
         return False
 
 

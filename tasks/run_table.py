@@ -18,6 +18,8 @@ VIEW_NAME = "Results, rival and settings"
 
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 NOTE_TAG = "mlflow.note.content"
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+"""What makes MLflow's page open on training runs and their curves rather than on traces of prompts."""
 
 METRICS = {
     "sentiment": ("test/accuracy", "rival/test/accuracy"),
@@ -30,11 +32,11 @@ SETTINGS = ("data.source", "model.cell", "model.hidden_size", "training.learning
 
 
 def experiment_tags(name: str, experiment_id: str) -> dict[str, str]:
-    """Description and view of a project's experiment; nothing for an experiment of no project."""
+    """Kind of any experiment of ours; description and view of a project's."""
     for project in CONFIG_CLASSES:
         if name == f"unroll-{project.replace('_', '-')}":
-            return {NOTE_TAG: _description(project, experiment_id), VIEW_TAG: _view(project)}
-    return {}
+            return {KIND_TAG: KIND, NOTE_TAG: _description(project, experiment_id), VIEW_TAG: _view(project)}
+    return {KIND_TAG: KIND}
 
 
 def view_path(experiment_id: str) -> str:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from tasks.curves import fill_curves
 from tasks.metric_logger import MlflowMetricLogger
 from unroll.errors import RegistryError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+
+    from unroll.training.metrics import History
 
 logger = logging.getLogger("unroll.tracking")
 
@@ -56,6 +59,13 @@ class TrackedRun:
             with reaching_mlflow(self._client):
                 self._metric_logger = MlflowMetricLogger(self._client, self.run_id)
         return self._metric_logger
+
+    def log_curves(self, history: History) -> None:
+        """Send what the run lacks of a history: points that were not sent before a kill, or while MLflow was away."""
+        with reaching_mlflow(self._client):
+            sent = fill_curves(self._client, self.run_id, history.read())
+        if sent:
+            logger.info("%d points of the curves, which MLflow lacked, are there now", sent)
 
     def tag(self, name: str) -> str | None:
         """A tag's value, None where it is not set."""

@@ -131,14 +131,12 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if experiment is None:
         # Another command may create it in this instant.
         with suppress(MlflowException):
-            location = _artifact_location(client.tracking_uri, name)
-            # MLflow's page opens on training runs and their curves rather than on traces of prompts
-            client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"})
+            client.create_experiment(name, _artifact_location(client.tracking_uri, name))
         experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise MlflowException(f"the experiment {name} is deleted; restore it with `mlflow experiments restore`")
     for tag, value in experiment_tags(name, experiment.experiment_id).items():
-        # a description that a person wrote stays
+        # what a person wrote stays
         if tag not in experiment.tags:
             client.set_experiment_tag(experiment.experiment_id, tag, value)
     return str(experiment.experiment_id)

@@ -15,7 +15,7 @@ from unroll import stages
 from unroll.config import AnyConfig
 from unroll.files import write_json
 from unroll.training.energy import ENERGY_FILE, counting_energy
-from unroll.training.metrics import History
+from unroll.training.metrics import HISTORY_FILE, History
 
 
 @stage_task("train")
@@ -31,6 +31,7 @@ def train(config: AnyConfig, context: StageContext, encoded: StageResult) -> Sta
 
 def _train(config: AnyConfig, encoded: StageResult, work_folder: Path, folder: Path, run: TrackedRun) -> None:
     project = config.project.replace("_", " ")
+    run.log_curves(History(work_folder / HISTORY_FILE))  # of a killed process
     shown = ProgressArtifact(f"training-{project.replace(' ', '-')}", f"Training, {project}")
     with run.system_metrics(), closing(run.logger()) as metric_logger, counting_energy() as energy, shown:
         stages.train(config, encoded.artifact, work_folder, folder, metric_logger, shown.update)
@@ -45,16 +46,14 @@ def read_training(result: StageResult) -> dict[str, Any]:
 
 
 def _log_training(run: TrackedRun, result: StageResult) -> None:
-    metric_logger = run.logger()
-    # points that the run holds already are dropped; a run new to this model gets the whole curve
-    History(result.artifact.folder / "history.jsonl").replay(metric_logger)
-    metric_logger.close()
+    # all of it if the run is new to this model
+    run.log_curves(History(result.artifact.folder / HISTORY_FILE))
     training = read_training(result)
     numbers = {name: value for name, value in training.items() if isinstance(value, int | float)}
     run.log_final_metrics({f"training/{name}": value for name, value in numbers.items()})
     run.set_tag("unroll.weights_sha256", training["weights_sha256"])
     run.set_tag("unroll.device", training["device"])
-    for name in ("training.json", "history.jsonl"):
+    for name in ("training.json", HISTORY_FILE):
         run.log_artifact(result.artifact.folder / name, "training")
     passages = History(result.artifact.folder / "samples.jsonl").read()
     if passages:

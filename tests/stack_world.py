@@ -121,11 +121,12 @@ class Stack:
         return {port_variable(name): str(port) for name, port in self.ports.items()}
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 90, pause: float = 0.2) -> None:
+    """Look until it holds, with a pause between the looks: a longer one if a look itself takes processor time."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def publish_folder(partial: Path, target: Path) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Flush one folder's own entries to the disk."""
+    """Flush a file, or one folder's own entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,7 +10,8 @@ with bfloat16 products, times faster than float32 by CPU time, from the smallest
     training, 16 to 128 rows
     LSTM, hidden 64 to 1024       1.1 to 1.7
 
-So an LSTM scores and trains in bfloat16 and everything else in float32, on a GPU too, where nothing was measured yet.
+So an LSTM scores and trains in bfloat16 and everything else in float32. On a GPU all do in float32: in single runs on
+an H100, text trained faster in bfloat16 and reviews in float32 (benchmarks/results/gpu-h100.md).
 Weights in int8, which would serve a GRU, are not offered: PyTorch's way to them is deprecated.
 """
 

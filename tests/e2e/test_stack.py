@@ -136,9 +136,9 @@ def test_a_killed_service_is_started_again(stack: Stack, service: str) -> None:
     oldest = min(stack.processes(service), key=lambda process: process.create_time())
     oldest.kill()
     wait_until(lambda: oldest not in stack.processes(service))
-    wait_until(lambda: stack.status().get(service) == "healthy")
+    wait_until(lambda: stack.status().get(service) == "healthy", pause=2)
     # those that were talking to it find it again
-    wait_until(lambda: set(stack.status().values()) <= {"healthy", "done", "stopped"})
+    wait_until(lambda: set(stack.status().values()) <= {"healthy", "done", "stopped"}, pause=2)
 
 
 def test_rotated_secrets_are_the_only_ones_that_open(stack: Stack) -> None:

@@ -73,7 +73,6 @@ def start_and_kill(command: Any, output: str, chance: random.Random) -> None:
     assert not (command.folder / output / "_manifest.json").exists(), "the file is too small to be killed over"
 
 
-@pytest.mark.faults
 def test_killed_three_times_it_goes_on_to_the_same_bytes(trained: Any, straight: dict[str, bytes]) -> None:
     chance = random.Random(5)
     for _ in range(KILLS):

@@ -95,3 +95,11 @@ def test_the_readmes_speed_table_is_the_recorded_run() -> None:
     assert stated == expected
     missed = [key for key in IN_THE_README if promises[key]["kept"] is False]
     assert table.count("not reached") == len(missed), missed
+
+
+def test_the_readmes_rows_of_a_gpu_are_recorded_ones() -> None:
+    section = _front_page().split("### On a GPU\n")[1].split("\n### ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    recorded = (BENCH_RESULTS / "gpu-h100.md").read_text(encoding="utf-8").splitlines()
+    assert len(rows) > 2
+    assert [row for row in rows if row not in recorded] == []

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from unroll.errors import CheckpointError
@@ -99,20 +99,49 @@ def read_progress(folder: Path) -> dict[str, Any]:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's parameters as safetensors; shared ones are stored once. Raises OSError for a full disk."""
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    """Write a model's tensors as safetensors; a shared one is stored once. Raises OSError if the disk is full."""
+    tensors = {names[0]: tensor.detach().cpu().contiguous() for names, tensor in _named_tensors(model)}
     # written by Python: the libraries' own writers report a full disk in errors of their own
     path.write_bytes(save(tensors))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Read a model's tensors. Raises CheckpointError where the file is damaged or its shapes are another model's."""
+    """Copy the tensors of a file into a model's, by name.
+
+    Not by safetensors' `load_model`: it refuses a model whose tensors are parts of one buffer, as cuDNN keeps the
+    weights of a recurrent layer. Raises CheckpointError if the file is damaged, or if its names or shapes are another
+    model's; the model is then as it was.
+    """
     try:
-        load_model(model, str(path))
+        found = load_file(path)
     except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"The weights {path} cannot be read ({error}); train or register them anew.") from error
+    copies, faults = [], []
+    for names, tensor in _named_tensors(model):
+        name = next((name for name in names if name in found), names[0])
+        value = found.pop(name, None)
+        if value is None:
+            faults.append(f"{name} is missing")
+        elif value.shape != tensor.shape:
+            faults.append(f"{name} has the shape {tuple(value.shape)}, expected {tuple(tensor.shape)}")
+        else:
+            copies.append((tensor, value))
+    faults += [f"{name} is not expected" for name in sorted(found)]
+    if faults:
         raise CheckpointError(
-            f"The weights {path} do not fit ({error}); use the config and vocabulary saved beside them."
-        ) from error
+            f"The weights {path} do not fit ({'; '.join(faults)}); use the config and vocabulary saved beside them."
+        )
+    with torch.no_grad():
+        for tensor, value in copies:
+            tensor.copy_(value)
+
+
+def _named_tensors(model: nn.Module) -> list[tuple[list[str], Tensor]]:
+    """Each parameter and buffer with all its names, in the model's order; a tied one has several."""
+    named: dict[int, tuple[list[str], Tensor]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        named.setdefault(id(tensor), ([], tensor))[0].append(name)
+    return list(named.values())
 
 
 def weights_sha256(tensors: dict[str, Tensor]) -> str:

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from unroll.files import sync_path, writing
+
+HISTORY_FILE = "history.jsonl"
+"""The curves, beside the checkpoints and in the model's folder."""
+
 
 class MetricLogger(Protocol):
     """Where the curves go: a tracking server, a file, nowhere."""
@@ -24,7 +29,7 @@ class SilentLogger:
 
 
 class History:
-    """The curves of a run, one JSON object per point, in a file that survives a kill.
+    """The curves of a run, one JSON object per point, in a file that survives a kill, and after `sync` a power cut.
 
     A killed run may have written points beyond its last checkpoint; `rewind` drops them, so that the resumed run
     leaves the same curve as one that was never stopped. Points are told by their place in the file: a skipped step
@@ -53,15 +58,18 @@ class History:
         return points
 
     def size(self) -> int:
-        """Bytes written so far: where a checkpoint's curve ends."""
+        """Bytes written so far."""
         return self.path.stat().st_size if self.path.exists() else 0
+
+    def sync(self) -> int:
+        """Flush every point to the disk; returns the bytes there, at which a checkpoint's curve may end."""
+        if self.path.exists():
+            with writing(self.path):
+                sync_path(self.path)
+                sync_path(self.path.parent)
+        return self.size()
 
     def rewind(self, size: int) -> None:
         """Drop the points, whole or cut short, that were written after the file had ``size`` bytes."""
         if self.size() > size:
             os.truncate(self.path, size)
-
-    def replay(self, metric_logger: MetricLogger) -> None:
-        """Send every point to a logger."""
-        for point in self.read():
-            metric_logger.log({name: value for name, value in point.items() if name != "step"}, int(point["step"]))

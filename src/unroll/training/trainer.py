@@ -25,7 +25,7 @@ from unroll.training.budget import Budget
 from unroll.training.checkpoint import CheckpointFolder, load_checkpoint, read_progress
 from unroll.training.device import check_precision, resolve_device
 from unroll.training.gradients import clip_gradients
-from unroll.training.metrics import History, MetricLogger
+from unroll.training.metrics import HISTORY_FILE, History, MetricLogger
 from unroll.training.optim import learning_rate_at, make_optimizers, settle
 from unroll.training.outcome import StepOutcome
 from unroll.training.problem import Batch, CarriedState, Problem
@@ -74,7 +74,7 @@ class Trainer:
         the optimizers themselves, which must be fused, skip a step that is not finite."""
         self._unread: StepOutcome | None = None
         self.checkpoints = CheckpointFolder(folder)
-        self.history = History(folder / "history.jsonl")
+        self.history = History(folder / HISTORY_FILE)
         self.samples = History(folder / "samples.jsonl")
         self.metric_logger = metric_logger
         self.on_progress = on_progress
@@ -320,8 +320,8 @@ class Trainer:
 
     def _save(self, kind: str) -> None:
         self._tick(training=False)
-        self.progress.history_bytes = self.history.size()
-        self.progress.samples_bytes = self.samples.size()
+        self.progress.history_bytes = self.history.sync()
+        self.progress.samples_bytes = self.samples.sync()
         state: dict[str, Any] = {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),

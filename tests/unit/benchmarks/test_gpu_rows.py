@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks import gpu_rows
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,6 +30,7 @@ def test_a_quick_run_measures_and_says_what_it_left_out(tmp_path: Path) -> None:
     assert ("training text", "book", "bfloat16") in rows
     assert all(0 < row["lowest"] <= row["median"] <= row["highest"] for row in content["rows"])
     assert all(name in done.stdout for name in content["not_measured"])
+    assert content["failed"] == []
 
 
 def test_without_time_nothing_is_begun_and_that_is_a_failure(tmp_path: Path) -> None:
@@ -36,7 +40,32 @@ def test_without_time_nothing_is_begun_and_that_is_a_failure(tmp_path: Path) -> 
     assert json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["rows"] == []
 
 
+def test_what_fails_is_a_failure_and_what_there_is_no_memory_for_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lack_memory() -> gpu_rows.Measured:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def fail() -> gpu_rows.Measured:
+        raise RuntimeError("no suitable name to keep")
+
+    cells = [
+        ("good", lambda: gpu_rows.Measured("training text", "book", "float32", "characters/s", 2.0, 1.0, 3.0)),
+        ("large", lack_memory),
+    ]
+    monkeypatch.setattr(gpu_rows, "_cells", lambda scratch, device, quick: cells)
+    monkeypatch.setattr(sys, "argv", ["gpu_rows", "--device", "cpu", "--out", str(tmp_path)])
+    assert gpu_rows.main() == 0
+    assert "not measured: large: CUDA out of memory" in capsys.readouterr().out
+    cells.insert(0, ("broken", fail))
+    assert gpu_rows.main() == 1
+    assert "FAILED: broken: RuntimeError: no suitable name to keep" in capsys.readouterr().out
+    content = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert [row["shape"] for row in content["rows"]] == ["book"]
+    assert content["failed"] == ["broken: RuntimeError: no suitable name to keep"]
+
+
 def test_unroll_trains_there_without_prefect_and_mlflow() -> None:
-    code = "import sys, benchmarks.gpu_rows; print({'prefect', 'mlflow'} & set(sys.modules))"
+    code = "import sys, benchmarks.gpu, benchmarks.gpu_rows; print({'prefect', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -64,9 +64,22 @@ def test_a_folder_that_its_user_cannot_enter_is_named(tmp_path: Path, monkeypatc
         postgres.prepare(closed / "stack" / "postgres", {})
 
 
-@pytest.mark.parametrize("content", ["", "no number", "999999999\n", f"{os.getpid()}\nsomething\n"])
+@pytest.mark.parametrize("content", ["", "no number", "999999999\n", "{mine}\nsomething\n"])
 def test_the_lock_of_a_server_that_is_gone_is_removed(tmp_path: Path, content: str) -> None:
     lock = tmp_path / "postmaster.pid"
-    lock.write_text(content)
+    lock.write_text(content.format(mine=os.getpid()))
     postgres.drop_stale_lock(tmp_path)
     assert not lock.exists()
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_the_lock_is_that_of_the_server_which_works_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool
+) -> None:
+    """After a reboot the number may be that of another PostgreSQL of the machine."""
+    lock = tmp_path / "postmaster.pid"
+    lock.write_text(f"{os.getpid()}\n")
+    monkeypatch.setattr("psutil.Process.name", lambda self: "postgres")
+    monkeypatch.chdir(tmp_path if is_ours else tmp_path.parent)
+    postgres.drop_stale_lock(tmp_path)
+    assert lock.exists() is is_ours

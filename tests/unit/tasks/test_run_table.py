@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tasks.run_table import NOTE_TAG, VIEW_TAG, experiment_tags, view_path
+from tasks.run_table import KIND, KIND_TAG, NOTE_TAG, VIEW_TAG, experiment_tags, view_path
 from tasks.tracking import CHAPTER_EXPERIMENT, experiment_name, open_keyed_run
 
 
@@ -24,8 +24,8 @@ def test_a_projects_table_has_its_result_beside_the_rivals(project: str, metric:
     assert view_path("7").lstrip("/") in tags[NOTE_TAG]
 
 
-def test_an_experiment_of_no_project_stays_as_it_is() -> None:
-    assert experiment_tags(CHAPTER_EXPERIMENT, "3") == {}
+def test_an_experiment_of_no_project_has_its_kind_alone() -> None:
+    assert experiment_tags(CHAPTER_EXPERIMENT, "3") == {KIND_TAG: KIND}
 
 
 def test_the_table_is_made_with_the_experiment_and_a_persons_words_stay(
@@ -49,5 +49,18 @@ def test_the_table_is_made_with_the_experiment_and_a_persons_words_stay(
         with open_keyed_run(name, "b", "second", {}, {}):
             pass
         assert client.get_experiment(experiment.experiment_id).tags == experiment.tags | {NOTE_TAG: "my own words"}
+        # one that an earlier version made, and one whose kind somebody chose
+        others = {"unroll-language-model": {}, CHAPTER_EXPERIMENT: {KIND_TAG: "genai_development"}}
+        for name, tags in others.items():
+            client.create_experiment(name, tags=tags)
+            with open_keyed_run(name, "c", "third", {}, {}):
+                pass
+        kinds = {each.name: each.tags.get(KIND_TAG) for each in client.search_experiments()}
+        assert kinds == {
+            "Default": None,
+            experiment.name: KIND,
+            "unroll-language-model": KIND,
+            CHAPTER_EXPERIMENT: "genai_development",
+        }
     finally:
         mlflow.set_tracking_uri(before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -583,6 +585,63 @@ def test_a_kill_around_a_roll_back_changes_nothing(call: int, tmp_path: Path) ->
         training, _kills = fit_through_kills(lambda folder=folder: make(folder), kill)
         assert final_sha(training) == final_sha(expected)
         assert curve_of(training) == curve_of(expected)
+
+
+class Disk:
+    """Knows how much of each curve a power cut would leave."""
+
+    def __init__(self) -> None:
+        self._safe: dict[int, int] = {}
+
+    def fsync(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self._safe[status.st_ino] = status.st_size
+
+    def cut_power(self, folder: Path, rng: random.Random) -> None:
+        for path in folder.glob("*.jsonl"):
+            status = path.stat()
+            safe = min(self._safe.get(status.st_ino, 0), status.st_size)
+            os.truncate(path, rng.randint(safe, status.st_size) if rng.random() < 0.5 else safe)
+
+
+class TalkingProblem(ToyProblem):
+    """Leaves a sample at every evaluation, and dies when it has read so many batches."""
+
+    dies_at = 0
+
+    def sample(self, device: torch.device) -> str:  # type: ignore[override]
+        return f"weight {self.weight:.6f}"
+
+    def loss(self, batch: Batch, carried: CarriedState) -> tuple[Tensor, CarriedState]:
+        made = super().loss(batch, carried)
+        if self.read == self.dies_at:
+            raise Killed
+        return made
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_power_cut_at_any_moment_takes_no_point_that_a_checkpoint_counts(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, disk = random.Random(seed), Disk()
+    monkeypatch.setattr(files.os, "fsync", disk.fsync)
+    often = rng.choice([1e-9, 3600])
+
+    def make(folder: Path) -> Trainer:
+        return toy(TalkingProblem(steps_per_epoch=5), folder, epochs=6, checkpoint_seconds=often)
+
+    expected = make(tmp_path / "straight")
+    expected.fit()
+    while True:
+        training = make(tmp_path / "cut")
+        training.problem.dies_at = rng.randint(1, 20)  # type: ignore[attr-defined]
+        try:
+            training.fit()
+            break
+        except Killed:
+            disk.cut_power(tmp_path / "cut", rng)
+    assert len(curve_of(expected)) > 30
+    assert curve_of(training) == curve_of(expected)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one_usable(
