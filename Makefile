@@ -8,7 +8,7 @@ export PIP_NO_CACHE_DIR ?= 1
 export RUSTUP_HOME ?= $(if $(wildcard $(HOME)/.rustup),$(HOME)/.rustup,$(CURDIR)/.venv/rustup)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-e2e lint faults docs docs-serve figures bench growth recovery bench-gpu book gate gpu clean
+.PHONY: help setup run test test-e2e test-containers lint faults docs docs-serve figures bench growth recovery bench-gpu book gate gpu clean
 .PHONY: stack stack-down stack-status stack-env up down logs backup restore rotate
 
 help: ## Show what there is to make
@@ -37,13 +37,13 @@ stack-status: setup ## Every service of the stack and its health
 
 # Where backups come from: the local stack where there is one or there is no Docker, else the containers.
 STACK_FORM ?= $(if $(or $(wildcard .unroll/stack/postgres),$(if $(shell command -v docker 2>/dev/null),,none)),local,containers)
-COMPOSE ?= docker compose
+# docker's plugin, or the program docker-compose
+COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 FILE ?= backups/unroll-$(shell date -u +%Y%m%dT%H%M%SZ).tar
 PROFILES ?=
 
 up: setup ## The stack in containers, healthy when it returns; PROFILES="gpu s3" adds those
-	$(BIN)/unroll doctor --make-env
-	$(COMPOSE) $(PROFILES:%=--profile %) up --build --detach --wait
+	$(BIN)/python -m stack containers up $(PROFILES:%=--profile %)
 
 down: ## Stop the containers; their volumes stay
 	$(COMPOSE) --profile gpu --profile s3 down
@@ -56,7 +56,7 @@ backup: setup ## Databases and artifacts of the stack in one file: FILE=…, or 
 ifeq ($(STACK_FORM),local)
 	$(BIN)/python -m stack backup "$(FILE)"
 else
-	$(COMPOSE) run --rm --volume "$(abspath $(dir $(FILE))):/backups" tools python -m stack backup --inside "/backups/$(notdir $(FILE))"
+	UNROLL_BACKUPS="$(abspath $(dir $(FILE)))" $(COMPOSE) run --rm tools python -m stack backup --inside "/backups/$(notdir $(FILE))"
 endif
 
 restore: setup ## Put back a backup: FILE=…; REPLACE=yes where the stack is not empty
@@ -64,14 +64,11 @@ restore: setup ## Put back a backup: FILE=…; REPLACE=yes where the stack is no
 ifeq ($(STACK_FORM),local)
 	$(BIN)/python -m stack restore "$(FILE)" $(if $(REPLACE),--replace)
 else
-	$(BIN)/unroll doctor --make-env
-	$(COMPOSE) --profile gpu stop serve worker worker-gpu mlflow prefect
-	$(COMPOSE) run --rm --volume "$(abspath $(dir $(FILE))):/backups" tools python -m stack restore --inside "/backups/$(notdir $(FILE))" $(if $(REPLACE),--replace) \
-	  ; status=$$?; $(COMPOSE) up --detach --wait; exit $$status
+	$(BIN)/python -m stack containers restore "$(FILE)" $(if $(REPLACE),--replace)
 endif
 
-rotate: setup ## A new value for every secret in .env, and the local stack restarted with them
-	$(BIN)/python -m stack rotate
+rotate: setup ## A new value for every secret in .env, and what runs restarted with them
+	$(BIN)/python -m stack $(if $(filter containers,$(STACK_FORM)),containers) rotate
 
 stack-env: setup ## Lines that make this shell use the stack: eval "$$(make -s stack-env)"
 	@$(BIN)/python -m stack env
@@ -86,6 +83,9 @@ test: setup ## The quick tests: promises of every module, no server, no browser
 test-e2e: setup ## Whole pipelines on real servers and in a real browser (Chromium)
 	$(TEST) -n 3 -m "(slow or browser) and not faults and not containers and not alone"
 	$(TEST) -n 0 -m "alone"
+
+test-containers: setup ## Images and the stack in containers, on a Docker engine of its own; needs root and Debian
+	$(BIN)/python -m pytest -q -s -m containers tests/containers
 
 faults: setup ## Kills, full disks, broken servers
 	$(TEST) -n 3 -m "faults and not containers"

@@ -19,6 +19,8 @@ HEADING = """\
 # Variables of the shell go before this file. Optional, with their defaults:
 # UNROLL_PREFECT_PORT=4200  UNROLL_MLFLOW_PORT=5000  UNROLL_SERVE_PORT=8000  UNROLL_POSTGRES_PORT=5432
 # UNROLL_WEBHOOK_URL=
+# UNROLL_ALERT_COMMAND='mail -s "$UNROLL_ALERT_SUBJECT" team@example.org'   in single quotes, variables without braces
+# UNROLL_TORCH_INDEX=   of the image: an index of PyTorch's CPU builds; without one torch is PyPI's, with CUDA
 """
 
 

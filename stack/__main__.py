@@ -20,6 +20,9 @@ app = typer.Typer(
     add_completion=False,
 )
 
+containers = typer.Typer(help="The same as containers, through compose.", no_args_is_help=True)
+app.add_typer(containers, name="containers")
+
 _debug = False
 
 
@@ -122,6 +125,37 @@ def restore(
     with open_vault(inside, keep=False) as vault:
         contents = restore_backup(vault, file, replace)
     print(f"{file} of {contents.about['made']} is restored: {len(contents.digests):,} files")
+
+
+@containers.command("up")
+def containers_up(
+    profile: Annotated[list[str] | None, typer.Option(help="gpu or s3; repeatable.", metavar="NAME")] = None,
+) -> None:
+    """Build the images, start everything, and return when it is healthy."""
+    from stack.containers import up
+
+    up(profile or [])
+    print("The containers are healthy. Addresses and logins: docs/operate.md; make logs, make down.")
+
+
+@containers.command("restore")
+def containers_restore(
+    file: Annotated[Path, typer.Argument(help="A file that backup wrote.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Replace what is there.")] = False,
+) -> None:
+    """Put back what a backup holds; what ran before runs again after it."""
+    from stack.containers import restore
+
+    restore(file, replace)
+
+
+@containers.command("rotate")
+def containers_rotate() -> None:
+    """A new random value for every secret of .env; what runs is started anew with them."""
+    from stack.containers import rotate
+
+    rotate()
+    print(".env has new secrets; whoever used the old ones needs them.")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""New values for every secret of the local stack, without losing what they guard.
+"""New values for every secret of the stack, without losing what they guard.
 
-PostgreSQL is told its new password here; MLflow's administrator gets his from `stack.upgrade` at the next start; the
+PostgreSQL is told its new password here; MLflow's administrator gets theirs from `stack.upgrade` at the next start; the
 rest is read from `.env` by whoever starts. A kill at any instant leaves `.env.next` to go on from.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 from flows.env_file import fresh_env, read_env, with_values, write_private
 from stack.setup import Setup, read_setup
@@ -19,8 +20,21 @@ logger = logging.getLogger("unroll.stack")
 
 
 def rotate() -> Setup:
-    """Change every secret, and start anew what runs. Raises ConfigError: the shell has secrets that would stay."""
+    """Change every secret of the local stack, and start anew what runs. Raises as `change_secrets`."""
     setup = read_setup()
+    was_up, skipped = running(setup), never_started(setup)
+    change_secrets(setup, database_alone(setup, keep=True) if setup.database.exists() else None)
+    if was_up:
+        return start(without=skipped)
+    return read_setup()
+
+
+def change_secrets(setup: Setup, database: AbstractContextManager[None] | None) -> None:
+    """Put new values into `.env` once PostgreSQL has its new password.
+
+    database: PostgreSQL answers within it; None if there is none yet. Raises ConfigError if the shell has secrets that
+    would stay.
+    """
     old = read_env(setup.env_file)
     kept = [name for name in fresh_env(old) if os.environ.get(name)]
     if kept:
@@ -28,9 +42,8 @@ def rotate() -> Setup:
             f"The environment sets {', '.join(kept)}, which would go before {setup.env_file}; unset them."
         )
     next_file = setup.env_file.with_name(f"{setup.env_file.name}.next")
-    was_up, skipped = running(setup), never_started(setup)
-    if setup.database.exists():
-        with database_alone(setup, keep=True):
+    if database is not None:
+        with database:
             if not (next_file.exists() and _accepts(setup, read_env(next_file))):
                 fresh = fresh_env(old)
                 write_private(next_file, with_values(setup.env_file.read_text(encoding="utf-8"), fresh))
@@ -39,9 +52,6 @@ def rotate() -> Setup:
         write_private(next_file, with_values(setup.env_file.read_text(encoding="utf-8"), fresh_env(old)))
     os.replace(next_file, setup.env_file)
     logger.info("%s has new values", setup.env_file)
-    if was_up:
-        return start(without=skipped)
-    return read_setup()
 
 
 def _accepts(setup: Setup, secrets: Mapping[str, str]) -> bool:

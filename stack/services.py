@@ -55,6 +55,8 @@ class Place:
     """Port of this machine's loopback interface at which each can be reached."""
     data: str
     """Folder of what the services keep."""
+    database: str
+    """PostgreSQL's data folder."""
     home: str
     """UNROLL_HOME of what flow runs make: the stage store and its kind."""
     bucket: str
@@ -95,14 +97,16 @@ def local(settings: Mapping[str, str], folder: Path, home: Path) -> Place:
     """
     ports = published_ports(settings)
     code = Path(__file__).resolve().parents[1]
-    return Place(HOST, dict.fromkeys(PORTS, HOST), ports, ports, str(folder), str(home), "", str(code))
+    hosts = dict.fromkeys(PORTS, HOST)
+    return Place(HOST, hosts, ports, ports, str(folder), f"{folder}/postgres", str(home), "", str(code))
 
 
 def containers(settings: Mapping[str, str]) -> Place:
     """Containers of docker-compose.yml: each a host of its own, published on this machine's loopback interface."""
     hosts = {name: name for name in PORTS}
     published = published_ports(settings)
-    return Place("0.0.0.0", hosts, PORTS, published, "/data", "/data/unroll", "http://s3:9000", "/app")
+    database = "/var/lib/postgresql/data"  # the image's own, which belongs to PostgreSQL's user
+    return Place("0.0.0.0", hosts, PORTS, published, "/data", database, "/data/unroll", "http://s3:9000", "/app")
 
 
 def port_variable(service: str) -> str:
@@ -145,7 +149,7 @@ def services(settings: Mapping[str, str], place: Place) -> tuple[Service, ...]:
 
 def _postgres(settings: Mapping[str, str], place: Place) -> Service:
     environment = {
-        "PGDATA": f"{place.data}/postgres",
+        "PGDATA": place.database,
         "POSTGRES_USER": USER,
         "POSTGRES_DB": "postgres",
         "POSTGRES_PASSWORD": settings["POSTGRES_PASSWORD"],

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[3]
 BESIDES = {"worker-gpu", "s3", "tools"}
 """Services of profiles, which the local stack has not."""
 S3_ONLY = {"MLFLOW_S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+FOLDERS = {"configs", "src", "flows", "tasks", "stack"}
+"""What an image is made from."""
 CONDITIONS = {False: "service_healthy", True: "service_completed_successfully"}
 
 
@@ -98,7 +100,8 @@ def test_without_settings_the_ports_are_the_usual_ones(secrets: dict[str, str]) 
 
 def test_one_shot_services_end_and_the_others_come_back(settings: dict[str, str], composed: dict[str, Any]) -> None:
     for service in services(settings, containers(settings)):
-        expected = "on-failure" if service.is_one_shot else "unless-stopped"
+        # an engine that was killed stops the containers that ran on, and to `unless-stopped` that is a person's wish
+        expected = "on-failure" if service.is_one_shot else "always"
         assert composed["services"][service.name]["restart"] == expected
 
 
@@ -110,6 +113,29 @@ def test_every_image_is_pinned_and_every_log_is_rotated(composed: dict[str, Any]
     assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-\S+", image) for image in base)
 
 
+def test_no_container_has_a_privilege_or_a_root_file_system_to_write_to(composed: dict[str, Any]) -> None:
+    for name, each in composed["services"].items():
+        if name == "s3":
+            continue  # its image has not been tried so
+        assert each["read_only"], name
+        assert "/tmp" in each["tmpfs"], name
+        assert each["cap_drop"] == ["ALL"], name
+        assert each["security_opt"] == ["no-new-privileges:true"], name
+        assert each.get("cap_add", []) == (["CHOWN", "DAC_OVERRIDE", "FOWNER"] if name == "tools" else []), name
+        assert each.get("user", "image's") == {"tools": "0:0", "postgres": "postgres"}.get(name, "image's"), name
+    assert re.findall(r"^USER (.*)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE) == ["unroll"]
+
+
+def test_neither_build_names_an_index_of_packages(secrets: dict[str, str]) -> None:
+    for name in ("Dockerfile", "docker-compose.yml"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.findall(r"https?://(?!127\.0\.0\.1|localhost|mlflow:|prefect:|s3:)\S+", text) == []
+    composed = filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8")), secrets)["services"]
+    arguments = re.findall(r"^ARG (\S+)=$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in ("worker", "worker-gpu"):
+        assert composed[name]["build"]["args"] == dict.fromkeys(arguments, ""), name
+
+
 def test_every_secret_is_asked_for_and_none_has_a_default(secrets: dict[str, str]) -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     for name in secrets:
@@ -119,7 +145,10 @@ def test_every_secret_is_asked_for_and_none_has_a_default(secrets: dict[str, str
 
 
 def test_the_env_file_does_not_get_into_an_image_or_the_repository() -> None:
-    assert {".env", ".env.*"} <= set((ROOT / ".dockerignore").read_text().splitlines())
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    named = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert named == {"constraints.txt", "pyproject.toml", "LICENSE", "prefect.yaml", *FOLDERS}
     assert {"/.env", "/.env.*"} <= set((ROOT / ".gitignore").read_text().splitlines())
 
 
