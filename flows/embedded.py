@@ -109,6 +109,7 @@ def _defaults(place: Workplace) -> Mapping[str, str]:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "HF_HOME": str(place.root / "huggingface"),
         "MPLCONFIGDIR": str(place.root / "matplotlib"),
+        "TORCHINDUCTOR_CACHE_DIR": str(place.root / "torchinductor"),  # made at import, in the temporary folder else
     }
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tasks.curves import fill_curves
 from tasks.metric_logger import MlflowMetricLogger
+from tasks.run_table import run_path
 from unroll.errors import RegistryError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-
-    from unroll.training.metrics import History
 
 logger = logging.getLogger("unroll.tracking")
 
@@ -47,11 +46,11 @@ class TrackedRun:
         uri = self._client.tracking_uri
         if not uri.startswith(("http://", "https://")):
             return None
-        return f"{without_password(uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return without_password(uri).rstrip("/") + run_path(self.experiment_id, self.run_id)
 
     def page(self) -> str:
         """`url`, or on the embedded store where the page is while `unroll ui` runs."""
-        return self.url() or f"{UI_PAGE}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return self.url() or UI_PAGE + run_path(self.experiment_id, self.run_id)
 
     def logger(self) -> MlflowMetricLogger:
         """The run's metric logger, closed with the run; a new one after a close of one's own."""
@@ -60,12 +59,10 @@ class TrackedRun:
                 self._metric_logger = MlflowMetricLogger(self._client, self.run_id)
         return self._metric_logger
 
-    def log_curves(self, history: History) -> None:
+    def log_curves(self, points: Sequence[Mapping[str, float]]) -> None:
         """Send what the run lacks of a history: points that were not sent before a kill, or while MLflow was away."""
         with reaching_mlflow(self._client):
-            sent = fill_curves(self._client, self.run_id, history.read())
-        if sent:
-            logger.info("%d points of the curves, which MLflow lacked, are there now", sent)
+            fill_curves(self._client, self.run_id, points)
 
     def tag(self, name: str) -> str | None:
         """A tag's value, None where it is not set."""

@@ -44,6 +44,8 @@ class Trial:
     seconds: float
     """From the death, or from the command that brings the stack up, until the training saves its state again; infinite
     if it did not within MOST_SECONDS of the stack's being up."""
+    up_seconds: float
+    """What the command that brings the stack up took of them; 0 without one."""
     states: tuple[str, ...]
     """Those of the run, from the first."""
 
@@ -121,7 +123,8 @@ def try_death(stack: Stack, prefect: Prefect, kind: str, chance: random.Random, 
         seconds = time.monotonic() - begun
     except AssertionError:
         seconds = math.inf
-    return Trial(kind, run_id, moment, seconds, tuple(prefect.states(run_id)))
+    up_seconds = stack.seconds_to_start if kind in ("upgrade", "reboot") else 0.0
+    return Trial(kind, run_id, moment, seconds, up_seconds, tuple(prefect.states(run_id)))
 
 
 def is_of_run(process: psutil.Process, run_id: str) -> bool:

@@ -17,7 +17,8 @@ import pytest
 
 from tests.containers.record import Record
 from tests.containers.world import ALERTS, World
-from tests.prefect_api import Prefect, wait_until
+from tests.prefect_api import Prefect
+from tests.stack_world import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 

@@ -66,7 +66,7 @@ class World:
 
     def environment(self) -> dict[str, str]:
         ours = {"PREFECT_API_URL": self.server.api, "PREFECT_UI_URL": PAGES, "UNROLL_ALERT_COMMAND": COMMAND}
-        ours |= {"UNROLL_WEBHOOK_URL": self.hook.url, "TOLD": str(self.folder / "told")}
+        ours |= {"UNROLL_WEBHOOK_URL": self.hook.url, "TOLD": str(self.folder / "told"), "TMPDIR": str(self.folder)}
         return self.command.environment() | ours
 
     def start_worker(self) -> None:

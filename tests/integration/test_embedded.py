@@ -137,6 +137,7 @@ def test_everything_points_into_the_workplace(tmp_path: Path) -> None:
     assert shown["MLFLOW_TRACKING_URI"] == f"sqlite:///{root}/mlflow.db"
     assert Path(shown["HF_HOME"]).is_relative_to(root)
     assert Path(shown["MPLCONFIGDIR"]).is_relative_to(root)
+    assert Path(shown["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(root)
     assert shown["DO_NOT_TRACK"] == shown["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert shown["NO_PROXY"] == "intranet,127.0.0.1,localhost"
     assert (root / ".gitignore").read_text() == "*\n"

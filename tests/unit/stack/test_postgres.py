@@ -64,10 +64,14 @@ def test_a_folder_that_its_user_cannot_enter_is_named(tmp_path: Path, monkeypatc
         postgres.prepare(closed / "stack" / "postgres", {})
 
 
-@pytest.mark.parametrize("content", ["", "no number", "999999999\n", "{mine}\nsomething\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "no number", "999999999\n", f"{os.getpid()}\nsomething\n"],
+    ids=["empty", "no number", "a dead process's", "another program's"],  # the same in every process of tests
+)
 def test_the_lock_of_a_server_that_is_gone_is_removed(tmp_path: Path, content: str) -> None:
     lock = tmp_path / "postmaster.pid"
-    lock.write_text(content.format(mine=os.getpid()))
+    lock.write_text(content)
     postgres.drop_stale_lock(tmp_path)
     assert not lock.exists()
 
