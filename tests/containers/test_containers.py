@@ -205,7 +205,7 @@ def test_rotated_secrets_replace_the_old_ones(world: World, record: Record) -> N
 
 def test_nothing_is_left_behind(world: World, record: Record, scratch: Path) -> None:
     with record.step("take it down") as step:
-        world.compose("--profile", "gpu", "--profile", "s3", "down", "--volumes", "--rmi", "all")
+        world.compose("--profile", "gpu", "--profile", "s3", "down", "--volumes")
         assert world.engine("ps", "--all", "--quiet") == ""
         assert world.engine("volume", "ls", "--quiet") == ""
         assert world.engine("network", "ls", "--quiet", "--filter", "type=custom") == ""

@@ -96,10 +96,15 @@ class World:
         return {model["name"]: {each["alias"]: each["version"] for each in model.get("aliases", [])} for model in found}
 
     def runs(self) -> dict[str, Any]:
-        """Every run of MLflow, by its id."""
+        """Every run of MLflow by its id, with its parameters, tags and last metrics, which come in any order."""
         experiments = self._mlflow("POST", "experiments/search", {"max_results": 100})["experiments"]
         asked = {"experiment_ids": [each["experiment_id"] for each in experiments], "max_results": 100}
-        return {run["info"]["run_id"]: run for run in self._mlflow("POST", "runs/search", asked).get("runs", [])}
+        found = self._mlflow("POST", "runs/search", asked).get("runs", [])
+        return {
+            run["info"]["run_id"]: run["info"]
+            | {kind: {each["key"]: each["value"] for each in pairs} for kind, pairs in run["data"].items()}
+            for run in found
+        }
 
     def serves(self) -> bool:
         """Whether a champion is being served."""
