@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import random
+import shutil
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from mlflow import MlflowClient
 
 from tasks import metric_logger
+from tasks import train as train_stage
 from tasks.curves import fill_curves
 from tasks.metric_logger import ROLLBACKS, MlflowMetricLogger
+from tasks.stage import StageResult
+from tasks.tracked_run import TrackedRun
+from unroll.config import SentimentConfig
+from unroll.store import Artifact
 from unroll.training.metrics import History
 
 LAST_STEP = 300
@@ -81,6 +89,7 @@ class Training:
 
     def _roll_back(self, live: MlflowMetricLogger) -> None:
         rollbacks = self._rollbacks + 1
+        time.sleep(0.002)  # reading a checkpoint takes longer
         self.resume()
         self._rollbacks = rollbacks
         self._log(live, {ROLLBACKS: rollbacks})
@@ -149,3 +158,34 @@ def test_points_at_one_step_and_points_without_end_are_told_apart(client: Mlflow
     assert fill_curves(client, run_id, points) == 0
     assert {point.value for point in client.get_metric_history(run_id, "skipped")} == {1.0, 2.0, 3.0}
     assert client.get_metric_history(run_id, "norm") == []
+
+
+def test_the_stage_sends_what_was_lost_before_it_goes_on_and_when_it_is_done(
+    client: MlflowClient, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, model = History(tmp_path / "work" / "history.jsonl"), tmp_path / "model"
+    run = TrackedRun(client, run_id, "0")
+    for folder in (work.path.parent, model):
+        folder.mkdir()
+    for step in range(1, 6):  # of which a killed process has sent two
+        work.append({"train/loss": 1 / step}, step)
+    fill_curves(client, run_id, work.read()[:2])
+
+    def train(config: Any, encoded: Any, folder: Path, out: Path, live: MlflowMetricLogger, shown: Any) -> None:
+        assert len(client.get_metric_history(run_id, "train/loss")) == 5
+        for step in range(6, 12):
+            work.append({"train/loss": 1 / step}, step)
+            if step % 2:  # MLflow is away, and away again
+                live.log({"train/loss": 1 / step}, step)
+        shutil.copy(work.path, out)
+        (out / "training.json").write_text('{"weights_sha256": "0", "device": "cpu"}')
+
+    monkeypatch.setattr("unroll.stages.train", train)
+    monkeypatch.setattr(train_stage, "ProgressArtifact", MagicMock())
+    encoded = StageResult("encode", Artifact("encode", "0", str(tmp_path), "0"), False, "", 0.0)
+    train_stage._train(SentimentConfig(), encoded, work.path.parent, model, run)
+    assert len(client.get_metric_history(run_id, "train/loss")) < 11
+    made = StageResult("train", Artifact("train", "0", str(model), "0"), False, "", 0.0)
+    train_stage._log_training(run, made)
+    points = [(point.step, point.value) for point in client.get_metric_history(run_id, "train/loss")]
+    assert sorted(points) == [(step, 1 / step) for step in range(1, 12)]

@@ -264,5 +264,10 @@ def test_the_command_killed_three_times_goes_on_in_one_run_to_the_same_weights(
     assert killed["metrics"] == unstopped["metrics"]
     with sqlite3.connect(homes["killed"] / "mlflow.db") as database:
         runs = database.execute("SELECT run_uuid, status FROM runs WHERE lifecycle_stage = 'active'").fetchall()
+        sent = database.execute("SELECT key, step FROM metrics WHERE key LIKE 'train/%' OR key LIKE 'validation/%'")
+        points = sorted(sent.fetchall())
     assert runs == [(killed["mlflow_run_id"], "FINISHED")]
+    (history,) = homes["killed"].glob("store/*/train/*/history.jsonl")
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    assert points == sorted((name, line["step"]) for line in lines for name in line if name != "step")
     assert not [path for path in homes["killed"].glob("work/*/*") if path.is_dir()]
