@@ -175,6 +175,25 @@ def test_artifacts_of_another_place_are_not_served_beside_new_databases(
     assert world.whole() == before
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the container `tools` has it")
+def test_a_start_that_is_not_root_undoes_what_root_began(world: VaultWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start_as(user: int) -> None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+        settle(world.vault)
+
+    before, user = world.whole(), 54_321
+    artifacts = Path(world.vault.artifacts)
+    for path in (artifacts, *artifacts.rglob("*")):
+        os.chown(path, user, user)
+    monkeypatch.setattr("stack.restore._make", lambda connection: kill_now())
+    assert in_child(restore_other(world)).was_killed
+    assert in_child(lambda: start_as(user)).error == ""
+    assert world.whole() == before
+    os.chown(artifacts, 0, 0)
+
+
 def test_what_an_earlier_version_left_is_said_and_not_started_on(world: VaultWorld) -> None:
     before = world.whole()
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
