@@ -48,8 +48,5 @@ def _record(parent: TrackedRun, trial: Trial, outcome: Outcome) -> None:
     run_key = hashlib.sha256(f"{parent.run_id} {trial_key(trial).digest}".encode()).hexdigest()
     tags = {PARENT_TAG: parent.run_id, "unroll.diverged": str(outcome.diverged).lower(), **code_tags()}
     with open_keyed_run(CHAPTER_EXPERIMENT, run_key, str(trial), tags, flatten(asdict(trial))) as child:
-        metric_logger = child.logger()
-        for point in outcome.history:
-            metrics: Mapping[str, float] = {key: value for key, value in point.items() if key != "step"}
-            metric_logger.log(metrics, int(point["step"]))
+        child.log_curves(outcome.history)
         child.log_final_metrics({"accuracy": outcome.accuracy})

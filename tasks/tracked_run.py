@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,6 @@ from unroll.errors import RegistryError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-
-    from unroll.training.metrics import History
 
 logger = logging.getLogger("unroll.tracking")
 
@@ -60,12 +58,10 @@ class TrackedRun:
                 self._metric_logger = MlflowMetricLogger(self._client, self.run_id)
         return self._metric_logger
 
-    def log_curves(self, history: History) -> None:
+    def log_curves(self, points: Sequence[Mapping[str, float]]) -> None:
         """Send what the run lacks of a history: points that were not sent before a kill, or while MLflow was away."""
         with reaching_mlflow(self._client):
-            sent = fill_curves(self._client, self.run_id, history.read())
-        if sent:
-            logger.info("%d points of the curves, which MLflow lacked, are there now", sent)
+            fill_curves(self._client, self.run_id, points)
 
     def tag(self, name: str) -> str | None:
         """A tag's value, None where it is not set."""

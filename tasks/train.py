@@ -31,7 +31,7 @@ def train(config: AnyConfig, context: StageContext, encoded: StageResult) -> Sta
 
 def _train(config: AnyConfig, encoded: StageResult, work_folder: Path, folder: Path, run: TrackedRun) -> None:
     project = config.project.replace("_", " ")
-    run.log_curves(History(work_folder / HISTORY_FILE))  # of a killed process
+    run.log_curves(History(work_folder / HISTORY_FILE).read())  # of a killed process
     shown = ProgressArtifact(f"training-{project.replace(' ', '-')}", f"Training, {project}")
     with run.system_metrics(), closing(run.logger()) as metric_logger, counting_energy() as energy, shown:
         stages.train(config, encoded.artifact, work_folder, folder, metric_logger, shown.update)
@@ -47,7 +47,7 @@ def read_training(result: StageResult) -> dict[str, Any]:
 
 def _log_training(run: TrackedRun, result: StageResult) -> None:
     # all of it if the run is new to this model
-    run.log_curves(History(result.artifact.folder / HISTORY_FILE))
+    run.log_curves(History(result.artifact.folder / HISTORY_FILE).read())
     training = read_training(result)
     numbers = {name: value for name, value in training.items() if isinstance(value, int | float)}
     run.log_final_metrics({f"training/{name}": value for name, value in numbers.items()})
