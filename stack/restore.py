@@ -230,13 +230,15 @@ def _settle_after(vault: Vault, connection: Connection[Any]) -> None:
 def _settle(vault: Vault, connection: Connection[Any], is_told: bool = False) -> bool:
     """Undo or finish the restore that the table tells of; whether it was made. ``is_told``: nobody need hear of it."""
     entry = _read_entry(connection)
+    if not is_told and _leftovers(vault, connection):
+        when = "after it was made; removing what it replaced"
+        if entry is None or not entry.is_made:
+            when = "before it was made; the databases and artifacts from before stay"
+        logger.warning("a restore was cut short %s", when)
     if entry is not None and not entry.is_made:
-        logger.warning("a restore was cut short before it was made; the databases and artifacts from before stay")
         if entry.scratch:
             undo(*_where(vault, entry.scratch))
         connection.execute(f"DROP TABLE {JOURNAL}")
-    elif entry is not None and not is_told:
-        logger.warning("a restore was cut short after it was made; removing what it replaced")
     _remove_databases(connection)
     _remove_scratch(vault)
     connection.execute(f"DROP TABLE IF EXISTS {JOURNAL}")

@@ -19,7 +19,10 @@ VIEW_NAME = "Results, rival and settings"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 NOTE_TAG = "mlflow.note.content"
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
-"""What makes MLflow's page open on training runs and their curves rather than on traces of prompts."""
+"""What an experiment is for: training runs and their curves, rather than traces of prompts."""
+TRAINING_VIEW = "workflowType=machine_learning"
+"""In a link: open MLflow's page for that. The page of 3.17 goes by this and not by the tag, and begins with prompts in a
+browser whose user has not chosen (seen in Chromium)."""
 
 METRICS = {
     "sentiment": ("test/accuracy", "rival/test/accuracy"),
@@ -41,7 +44,12 @@ def experiment_tags(name: str, experiment_id: str) -> dict[str, str]:
 
 def view_path(experiment_id: str) -> str:
     """Where the view is, after the address of MLflow's page."""
-    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&{TRAINING_VIEW}"
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    """Where a run's page is, after the address of MLflow's page."""
+    return f"/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING_VIEW}"
 
 
 def _view(project: str) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tasks.curves import fill_curves
 from tasks.metric_logger import MlflowMetricLogger
+from tasks.run_table import run_path
 from unroll.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ class TrackedRun:
         uri = self._client.tracking_uri
         if not uri.startswith(("http://", "https://")):
             return None
-        return f"{without_password(uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return without_password(uri).rstrip("/") + run_path(self.experiment_id, self.run_id)
 
     def page(self) -> str:
         """`url`, or on the embedded store where the page is while `unroll ui` runs."""
-        return self.url() or f"{UI_PAGE}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return self.url() or UI_PAGE + run_path(self.experiment_id, self.run_id)
 
     def logger(self) -> MlflowMetricLogger:
         """The run's metric logger, closed with the run; a new one after a close of one's own."""

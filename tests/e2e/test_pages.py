@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tasks.run_table import run_path
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
 UNROLL = [sys.executable, "-m", "flows.cli"]
@@ -66,11 +68,18 @@ def keep(page: Any, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
+def check_view_for_training(page: Any) -> None:
+    """MLflow's menu is that for training, in a browser whose user has not chosen: the other one is about prompts."""
+    page.get_by_text("Model registry", exact=True).first.wait_for()
+    assert page.get_by_text("Evaluation runs", exact=True).count() == 0
+
+
 def test_mlflow_shows_the_runs_report(page: Any, pages: dict[str, str], summary: dict[str, Any]) -> None:
-    page.goto(f"{pages['MLflow']}/#/experiments/1/runs/{summary['mlflow_run_id']}")
+    page.goto(pages["MLflow"] + run_path("1", summary["mlflow_run_id"]))
     page.get_by_text("version 1 promoted").first.wait_for()
     page.get_by_text("test/accuracy").first.wait_for()
     page.get_by_text("training.learning_rate").first.wait_for()
+    check_view_for_training(page)
     keep(page, "mlflow-overview")
 
 
@@ -96,6 +105,7 @@ def test_mlflow_opens_the_prepared_run_table(page: Any, pages: dict[str, str]) -
     for column in ("rival/test/accuracy", "test/accuracy", "training/seconds", "data.source", "model.cell"):
         page.get_by_text(column, exact=True).first.wait_for()
     page.get_by_text("Results, rival and settings").first.wait_for()
+    check_view_for_training(page)
     keep(page, "mlflow-run-table")
 
 
@@ -152,5 +162,5 @@ def test_prefect_shows_the_report(page: Any, pages: dict[str, str], summary: dic
     page.get_by_text("test/accuracy").first.wait_for()
     page.get_by_text("version 1 promoted").first.wait_for()
     href = page.get_by_role("link", name=f"MLflow run {summary['mlflow_run_id']}").first.get_attribute("href")
-    assert href == f"http://127.0.0.1:5000/#/experiments/1/runs/{summary['mlflow_run_id']}"
+    assert href == "http://127.0.0.1:5000" + run_path("1", summary["mlflow_run_id"])
     keep(page, "prefect-report")

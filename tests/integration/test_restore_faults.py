@@ -161,7 +161,7 @@ def test_while_a_restore_is_under_way_nothing_is_started(world: VaultWorld, monk
 
 
 def test_artifacts_of_another_place_are_not_served_beside_new_databases(
-    world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+    world: VaultWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A start whose UNROLL_ARTIFACTS names another folder than the one in which a restore was cut short."""
     before = world.whole()
@@ -171,7 +171,9 @@ def test_artifacts_of_another_place_are_not_served_beside_new_databases(
     elsewhere = Vault(world.vault.connection, str(world.folder / "elsewhere"), world.vault.data)
     with pytest.raises(UnrollError, match="UNROLL_ARTIFACTS"):
         settle(elsewhere)
+    caplog.clear()
     settle(world.vault)
+    assert "a restore was cut short before it was made" in caplog.text
     assert world.whole() == before
 
 
