@@ -21,8 +21,8 @@ NOTE_TAG = "mlflow.note.content"
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 """What an experiment is for: training runs and their curves, rather than traces of prompts."""
 TRAINING_VIEW = "workflowType=machine_learning"
-"""In a link: open MLflow's page for that. The page of 3.17 goes by this and not by the tag, and begins with prompts in a
-browser whose user has not chosen (seen in Chromium)."""
+"""In a link: open MLflow's page for that. The page of 3.17 goes by this and not by the tag, and begins with prompts in
+a browser whose user has not chosen (seen in Chromium)."""
 
 METRICS = {
     "sentiment": ("test/accuracy", "rival/test/accuracy"),
