@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from flows.env_file import read_env
+from flows.env_file import make_env, read_env
 from stack.services import PORTS, port_variable
 from tests.command import OURS, ROOT
 from tests.containers.engine import Engine
@@ -50,6 +50,7 @@ class World:
         ports = {name: free_port() for name in PORTS}
         lines = [f"{port_variable(name)}={ports[name]}" for name in PORTS]
         (folder / ".env").write_text("\n".join([*lines, f"UNROLL_ALERT_COMMAND='{ALERT_COMMAND}'", ""]))
+        make_env(folder / ".env")  # compose reads nothing without it; `make up` would add it too
         return cls(folder, engine, override, ports)
 
     @property
