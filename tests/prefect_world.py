@@ -30,9 +30,16 @@ class PrefectServer:
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         with (folder / "server.log").open("wb") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            self._wait(folder / "server.log")
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self, log: Path) -> None:
         deadline = time.monotonic() + SECONDS_TO_START
         while not self._answers():
-            assert self._process.poll() is None, (folder / "server.log").read_text()
+            assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, "the server does not start"
             time.sleep(0.2)
 

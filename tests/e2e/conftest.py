@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.prefect_api import Prefect
+from tests.prefect_world import Hook
 from tests.stack_world import Stack, new_stack
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,3 +43,17 @@ def stack() -> Iterator[Stack]:
     with new_stack() as made:
         made.up()
         yield made
+
+
+@pytest.fixture(scope="module")
+def prefect(stack: Stack) -> Prefect:
+    """The server of the module's stack."""
+    return Prefect(stack)
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[Hook]:
+    """A webhook to give to a stack."""
+    made = Hook()
+    yield made
+    made.close()

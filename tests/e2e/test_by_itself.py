@@ -32,24 +32,12 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def hook() -> Iterator[Hook]:
-    made = Hook()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def stack(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     said = tmp_path_factory.mktemp("alerts") / "said"
     command = f'(echo "$UNROLL_ALERT_SUBJECT"; cat) >> {said}'
     with new_stack(UNROLL_WEBHOOK_URL=hook.url, UNROLL_ALERT_COMMAND=command, UNROLL_TIMEZONE="Europe/Madrid") as made:
         made.up()
         yield made
-
-
-@pytest.fixture(scope="module")
-def prefect(stack: Stack) -> Prefect:
-    return Prefect(stack)
 
 
 def as_options(settings: list[str]) -> list[str]:

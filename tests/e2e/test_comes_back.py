@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import recovery_world
 from tests.prefect_api import Prefect
 from tests.prefect_world import Hook
 from tests.recovery_world import DEATHS, try_death
@@ -18,13 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 UNFIT = "flows/nowhere.py:train"
 """The entry point of a flow that cannot be imported."""
-
-
-@pytest.fixture(scope="module")
-def hook() -> Iterator[Hook]:
-    made = Hook()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +35,12 @@ def stack(hook: Hook, said: Path) -> Iterator[Stack]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def prefect(stack: Stack) -> Prefect:
-    return Prefect(stack)
-
-
 @pytest.mark.parametrize("kind", DEATHS)
 def test_a_training_goes_on_whatever_takes_its_process_away(
-    stack: Stack, prefect: Prefect, hook: Hook, kind: str
+    stack: Stack, prefect: Prefect, hook: Hook, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = random.randrange(10**6)
+    monkeypatch.setattr(recovery_world, "SECONDS_DARK", random.uniform(5, 180))
     is_watched_to_its_end = kind == "worker killed"
     trial = try_death(stack, prefect, kind, random.Random(seed), minutes=1.5 if is_watched_to_its_end else 30)
     print(f"{trial}, seed {seed}")

@@ -34,8 +34,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
 
 
 @pytest.fixture
-def run_id(client: MlflowClient) -> str:
-    return client.create_run("0").info.run_id
+def run_id(client: MlflowClient, tmp_path: Path) -> str:
+    experiment = client.create_experiment(tmp_path.name, (tmp_path / "artifacts").as_uri())
+    return client.create_run(experiment).info.run_id
 
 
 @pytest.fixture(autouse=True)
