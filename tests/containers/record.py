@@ -34,6 +34,7 @@ class Record:
     steps: list[Step] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    commit: str = field(default_factory=lambda: _commit())
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
@@ -58,7 +59,7 @@ class Record:
 
     def _write(self, folder: Path) -> None:
         """The table and the log."""
-        about = f"{os.cpu_count()} cores, {platform.machine()}; {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}"
+        about = f"{os.cpu_count()} cores, {platform.machine()}; {datetime.now(UTC):%Y-%m-%d}, commit {self.commit}"
         minutes = (time.monotonic() - self.began) / 60
         rows = [
             f"| {step.name} | {step.seconds:.0f} | {'; '.join(step.seen)} | {'yes' if step.passed else '**no**'} |"
