@@ -58,6 +58,11 @@ class Worker:
         status = child.wait()
         return 0 if self._stopped.is_set() else status if status > 0 else 128 - status
 
+    def _name(self) -> str | None:
+        """What --name calls the worker; None if Prefect is to call it something."""
+        options = dict(zip(self._arguments, self._arguments[1:], strict=False))
+        return options.get("--name") or options.get("-n")
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopped.set()
 
@@ -66,7 +71,7 @@ class Worker:
         from tasks.reconcile import Reconciler
 
         quiet_libraries()
-        reconciler, trouble = Reconciler(POOL, workplace().runs), ""
+        reconciler, trouble = Reconciler(POOL, workplace().runs, self._name()), ""
         while not self._stopped.is_set():
             try:
                 reconciler.look()

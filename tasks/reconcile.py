@@ -35,15 +35,19 @@ CRASHED_SINCE = timedelta(days=7)
 MOST_LOOKED_AT = 200
 RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 """In the environment of every process that a worker starts for a flow run."""
+WORKER_LABEL = "prefect.worker.name"
+"""Label of a run: the worker that has taken it."""
 NAMES = {Fate.SCHEDULED: "AwaitingRetry", Fate.CRASHED: "Crashed", Fate.CANCELLED: "Cancelled", Fate.FAILED: "Failed"}
 
 
 class Reconciler:
     """Looks again and again; remembers nothing but since when the server has been answering it."""
 
-    def __init__(self, pool: str, runs: Path) -> None:
+    def __init__(self, pool: str, runs: Path, worker: str | None = None) -> None:
+        """Worker: the name of the one beside which this looks, if it does."""
         self._pool = pool
         self._runs = runs
+        self._worker = worker
         self._answering_since: float | None = None
 
     def look(self) -> list[str]:
@@ -83,10 +87,19 @@ class Reconciler:
         states = sorted(client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
         lock = RunLock(self._runs, str(run.id))
         held = lock.is_held()
-        alive = bool(held) or str(run.id) in here
-        holder = Holder.ALIVE if alive else Holder.UNKNOWN if held is None else Holder.GONE
+        if held or str(run.id) in here:
+            holder = Holder.ALIVE
+        elif held is False or self._never_began_here(run):
+            holder = Holder.GONE
+        else:
+            holder = Holder.UNKNOWN
         pasts = [Past(state.type.value, state.message or "") for state in states]
         return Sight(pasts, states[-1].timestamp, holder, lock.was_stopped())
+
+    def _never_began_here(self, run: FlowRun) -> bool:
+        """Whether the worker of this machine has taken the run, and no process of it has come as far as its lock."""
+        is_ours = self._worker is not None and run.labels.get(WORKER_LABEL) == self._worker
+        return is_ours and run.state_type == StateType.PENDING
 
     def _carry_out(self, client: SyncPrefectClient, run: FlowRun, decision: Decision) -> bool:
         """Set the state, unless the run has left the one that was looked at."""

@@ -117,6 +117,15 @@ def test_a_run_that_a_new_server_finds_without_a_process_goes_on(world: World, s
     assert len(world.told(run_alerts.CRASHED, run_id, at_least=int(state == "RUNNING"))) == (state == "RUNNING")
 
 
+def test_a_run_that_this_machines_worker_took_and_never_began_needs_no_second_look(world: World) -> None:
+    mine, anothers = world.run("PENDING"), world.run("PENDING")
+    world.client.update_flow_run_labels(mine, {reconcile.WORKER_LABEL: "here"})
+    world.client.update_flow_run_labels(anothers, {reconcile.WORKER_LABEL: "there"})
+    time.sleep(1.2)
+    Reconciler(world.pool, world.runs, "here").look()
+    assert [world.state(run_id)[0] for run_id in (mine, anothers)] == ["CRASHED", "PENDING"]
+
+
 def test_a_run_that_gives_signs_of_life_or_holds_its_lock_is_left_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

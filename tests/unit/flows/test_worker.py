@@ -71,3 +71,9 @@ def test_runs_save_their_state_and_those_that_do_not_end_are_killed(
 def test_a_worker_that_ends_by_itself_gives_its_status_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(worker.Worker, "_keep_looking", lambda _: None)
     assert worker.Worker(["--no-such-option"], {"PREFECT_HOME": str(tmp_path), "PATH": ""}).run() != 0
+
+
+def test_its_name_is_the_one_that_prefects_worker_is_given() -> None:
+    arguments = ["--pool", "unroll", "--type", "process", "--name", "worker-gpu"]
+    assert worker.Worker(arguments, {})._name() == "worker-gpu"
+    assert worker.Worker(arguments[:-2], {})._name() is None
