@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unroll.files import writing
@@ -78,5 +78,6 @@ def drop_old_locks(runs: Path) -> None:
     """Remove what killed runs left long ago."""
     oldest = time.time() - DAYS_KEPT * 86_400
     for path in [*runs.glob("*.lock"), *runs.glob("*.stopped")]:
-        if path.stat().st_mtime < oldest and not RunLock(runs, path.stem).is_held():
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its run has ended since
+            if path.stat().st_mtime < oldest and not RunLock(runs, path.stem).is_held():
+                path.unlink(missing_ok=True)

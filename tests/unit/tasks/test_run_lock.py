@@ -88,3 +88,11 @@ def test_what_killed_runs_left_goes_after_some_days_and_what_is_held_stays(tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"run.lock", "new.lock"}
     process.kill()
     process.wait()
+
+
+def test_a_run_that_ends_while_old_locks_are_looked_for_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [folder / pattern.replace("*", "ended")])
+    drop_old_locks(tmp_path)
+    assert list(tmp_path.iterdir()) == []
